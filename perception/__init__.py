@@ -1,0 +1,1 @@
+"""Pixels, depth and points to features."""

@@ -1,0 +1,1 @@
+"""Policy heads, training, evaluation and the policy node."""

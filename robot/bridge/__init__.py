@@ -1,0 +1,1 @@
+"""The wire between a bridge and its clients: frames, schema, client."""

@@ -1,0 +1,1 @@
+"""Control and safety maths, the same in simulation and on the arm."""
