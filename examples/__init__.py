@@ -1,0 +1,1 @@
+"""Programs that use Armature as a user would."""
