@@ -1,0 +1,188 @@
+"""Frames: a fixed little-endian header and a payload. Decoding checks everything and fails with `WireError` only.
+
+State and commands carry flat float64 arrays whose layout both sides agreed on at hello; control messages carry one
+msgpack map. Nothing on this wire can name code to be run.
+"""
+
+import hashlib
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+import numpy as np
+
+from robot.errors import WireError
+
+MAGIC = 0x54414D52  # "RMAT" in memory
+SCHEMA_MAJOR = 1
+SCHEMA_MINOR = 0
+HEADER = struct.Struct("<IHHHHQQQqqIII")
+"""magic, major, minor, type, flags, boot id, session, sequence, send time, execution time, length, reserved, CRC-32."""
+_CRC_AT = HEADER.size - 4
+_CRC = struct.Struct("<I")
+
+
+class FrameType(IntEnum):
+    """What a frame is; decides how its payload is read and how long it may be."""
+
+    STATE = 1
+    CHUNK = 2
+    HEARTBEAT = 3
+    REQUEST = 4
+    REPLY = 5
+    ESTOP = 6
+
+
+MAX_PAYLOAD = {
+    FrameType.STATE: 8 * 1024,
+    FrameType.CHUNK: 8 * (128 * 16 + 3),
+    FrameType.HEARTBEAT: 0,
+    FrameType.REQUEST: 64 * 1024,
+    FrameType.REPLY: 256 * 1024,
+    FrameType.ESTOP: 4 * 1024,
+}
+MAX_FRAME = HEADER.size + max(MAX_PAYLOAD.values())
+"""Longest accepted frame [bytes]; for `zmq.MAXMSGSIZE`."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One message.
+
+    Attributes:
+        type: What it is.
+        payload: Its content, as bytes.
+        boot_id: Of the bridge that sent it, or that it is meant for; 0 before hello.
+        session: Of the client; a secret between it and the bridge.
+        sequence: Of a chunk, or identity of a request.
+        t_send_ns: CLOCK_MONOTONIC of the sender [ns].
+        t_exec_ns: When row 0 of a chunk begins, CLOCK_MONOTONIC of the bridge [ns].
+    """
+
+    type: FrameType
+    payload: bytes = b""
+    boot_id: int = 0
+    session: int = 0
+    sequence: int = 0
+    t_send_ns: int = 0
+    t_exec_ns: int = 0
+
+    def floats(self) -> np.ndarray:
+        """The payload as a float64 vector that may be written to."""
+        if len(self.payload) % 8:
+            raise WireError(f"A payload of {len(self.payload)} bytes is no array of float64.")
+        return np.frombuffer(self.payload, "<f8").astype(np.float64)
+
+    def message(self) -> dict[str, Any]:
+        """The payload as a map with text keys."""
+        try:
+            content = msgpack.unpackb(self.payload, strict_map_key=False)
+        except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+            raise WireError(f"A {self.type.name} payload is not msgpack: {error}.") from error
+        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+            raise WireError(f"A {self.type.name} payload is {type(content).__name__}, expected a map with text keys.")
+        return content
+
+
+def pack(message: dict[str, Any]) -> bytes:
+    """A map as the payload of a control message."""
+    return msgpack.packb(message)
+
+
+def encode(frame: Frame) -> bytes:
+    """Bytes of a frame.
+
+    Raises:
+        WireError: The payload is longer than its type allows, or a number does not fit its field.
+    """
+    _check_length(frame.type, len(frame.payload))
+    try:
+        header = HEADER.pack(
+            MAGIC,
+            SCHEMA_MAJOR,
+            SCHEMA_MINOR,
+            frame.type,
+            0,
+            frame.boot_id,
+            frame.session,
+            frame.sequence,
+            frame.t_send_ns,
+            frame.t_exec_ns,
+            len(frame.payload),
+            0,
+            0,
+        )
+    except struct.error as error:
+        raise WireError(f"A {frame.type.name} frame does not fit its header: {error}.") from error
+    crc = zlib.crc32(frame.payload, zlib.crc32(header))
+    return header[:_CRC_AT] + _CRC.pack(crc) + frame.payload
+
+
+def decode(data: bytes) -> Frame:
+    """The frame that `encode` made.
+
+    Raises:
+        WireError: The bytes are anything else: too short, of another protocol or version, damaged, or of wrong length.
+    """
+    if len(data) < HEADER.size:
+        raise WireError(f"A frame of {len(data)} bytes is shorter than its header of {HEADER.size}.")
+    fields = HEADER.unpack_from(data)
+    magic, major, minor, kind, flags, boot_id, session, sequence, t_send_ns, t_exec_ns, length, reserved, crc = fields
+    if magic != MAGIC:
+        raise WireError(f"Not a frame of the bridge: magic {magic:#010x}, expected {MAGIC:#010x}.")
+    if major != SCHEMA_MAJOR:
+        raise WireError(
+            f"The frame has wire version {major}.{minor}, this side speaks {SCHEMA_MAJOR}.{SCHEMA_MINOR}. "
+            "Install the same version of Armature on both sides."
+        )
+    payload = bytes(data[HEADER.size :])
+    expected = zlib.crc32(payload, zlib.crc32(_CRC.pack(0), zlib.crc32(data[:_CRC_AT])))
+    if crc != expected:
+        raise WireError(f"The frame is damaged: CRC {crc:#010x}, expected {expected:#010x}.")
+    if length != len(payload):
+        raise WireError(f"The frame announces {length} bytes of payload and carries {len(payload)}.")
+    if flags or reserved:
+        raise WireError(f"The frame has unknown flags {flags:#x}, {reserved:#x}.")
+    try:
+        frame_type = FrameType(kind)
+    except ValueError as error:
+        raise WireError(f"Unknown frame type {kind}.") from error
+    _check_length(frame_type, length)
+    return Frame(frame_type, payload, boot_id, session, sequence, t_send_ns, t_exec_ns)
+
+
+def _check_length(frame_type: FrameType, length: int) -> None:
+    if length > MAX_PAYLOAD[frame_type]:
+        raise WireError(f"A {frame_type.name} payload has {length} bytes, at most {MAX_PAYLOAD[frame_type]}.")
+
+
+def chunk_payload(rows: np.ndarray, dt_s: float) -> bytes:
+    """Rows of actions (N, A) that are `dt_s` apart [s], for a CHUNK frame."""
+    head = np.array([dt_s, *rows.shape], np.float64)
+    return np.concatenate([head, np.asarray(rows, np.float64).ravel()]).astype("<f8").tobytes()
+
+
+def chunk_rows(frame: Frame) -> tuple[np.ndarray, float]:
+    """Rows (N, A), finite or not, and their distance in time [s].
+
+    Raises:
+        WireError: The payload is not N × A numbers, or the distance is not a positive time.
+    """
+    flat = frame.floats()
+    if len(flat) < 3:
+        raise WireError(f"A chunk of {len(flat)} numbers lacks its head of 3.")
+    dt_s, count, width = flat[:3].tolist()
+    whole = count >= 1 and width >= 1 and count * width == len(flat) - 3
+    if not (whole and count.is_integer() and width.is_integer()):
+        raise WireError(f"A chunk announces {count} × {width} numbers and carries {len(flat) - 3}.")
+    if not 0 < dt_s <= 1:
+        raise WireError(f"The rows of a chunk are {dt_s} s apart, expected more than 0 and at most 1 s.")
+    return flat[3:].reshape(int(count), int(width)), dt_s
+
+
+def public_id(session: int) -> int:
+    """A number of 48 bits that tells sessions apart without giving them away; exact as a float64."""
+    return int.from_bytes(hashlib.sha256(session.to_bytes(8, "little")).digest()[:6], "little")
