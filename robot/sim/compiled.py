@@ -3,18 +3,21 @@
 MuJoCo's C functions are called by their integer addresses, which arrive as arguments. That keeps numba's on-disk cache
 usable; ctypes functions as globals would defeat it and cost a compilation in every process.
 
-Everything compiled lives in this one file, because numba's cache watches only the file of the function that is called.
+Everything compiled lives in this one file, because numba's cache watches only the file of the function that is called
+(and the types of its arguments, which are those of `plant.py`).
 
 Legend: n arm joints, nv degrees of freedom of the world, g finger joints. Vectors and matrices are float64; poses are
 in the world unless the name ends in `_base`.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic as _intrinsic
+
+from robot.sim.plant import Gains, Goal, Plant, Work
 
 intrinsic: Any = _intrinsic  # numba types it as if the typing context were an argument of the call
 
@@ -26,82 +29,6 @@ PINV_CUTOFF = 1e-15
 
 NULLSPACE_KP = 10.0
 """Stiffness of the posture task in the null space [1/s^2], robosuite's."""
-
-
-class Plant(NamedTuple):
-    """Where the physics is: addresses of C functions and structures, and views of MjData.
-
-    The views stay valid across `mj_resetData`, which clears memory but does not move it.
-    """
-
-    step1: int
-    step2: int
-    jac_site: int
-    full_m: int
-    model: int
-    data: int
-    inertia: int  # address of the sparse mass matrix
-    site: int
-    qpos: np.ndarray  # (nq,)
-    qvel: np.ndarray  # (nv,)
-    bias: np.ndarray  # (nv,) gravity, Coriolis and centrifugal torques
-    ctrl: np.ndarray  # (nu,)
-    tool_pos: np.ndarray  # (3,)
-    tool_mat: np.ndarray  # (9,) row by row
-    base_pos: np.ndarray  # (3,)
-    base_mat: np.ndarray  # (9,)
-    arm_qpos: np.ndarray  # (n,) indices into qpos
-    arm_dof: np.ndarray  # (n,) indices into qvel
-    arm_ctrl: np.ndarray  # (n,) indices into ctrl
-    finger_ctrl: np.ndarray  # (g,) indices into ctrl
-
-
-class Gains(NamedTuple):
-    """What robosuite's controller was configured with."""
-
-    kp: np.ndarray  # (6,) position then orientation
-    kd: np.ndarray  # (6,)
-    torque_low: np.ndarray  # (n,)
-    torque_high: np.ndarray  # (n,)
-    delta_scale: np.ndarray  # (6,) from an action in [-1, 1] to metres and radians
-    finger_rate: np.ndarray  # (g,) change of the fingers' setting in one control period, with sign
-    finger_low: np.ndarray  # (g,) ctrl at setting -1
-    finger_high: np.ndarray  # (g,) ctrl at setting +1
-    is_uncoupled: bool
-
-
-class Goal(NamedTuple):
-    """What the controller strives for; written by the setters, read by `advance`."""
-
-    delta: np.ndarray  # (6,) scaled; taken relative to the pose reached when the next substep begins
-    is_pending: np.ndarray  # (1,) bool: whether `delta` waits for that substep
-    pos_base: np.ndarray  # (3,)
-    mat_base: np.ndarray  # (3, 3)
-    posture: np.ndarray  # (n,) joint positions that the null space is drawn to
-    finger: np.ndarray  # (g,) settings in [-1, 1]
-
-
-class Work(NamedTuple):
-    """Memory that a substep needs, allocated once."""
-
-    jac_pos: np.ndarray  # (3, nv)
-    jac_rot: np.ndarray  # (3, nv)
-    full: np.ndarray  # (nv, nv)
-    jac: np.ndarray  # (6, n)
-    mass: np.ndarray  # (n, n)
-    factor: np.ndarray  # (n, n)
-    half: np.ndarray  # (n, 6) L^-1 J^T
-    inverse_lambda: np.ndarray  # (6, 6) J M^-1 J^T
-    square: np.ndarray  # (6, 6)
-    vectors: np.ndarray  # (6, 6)
-    rhs: np.ndarray  # (6,)
-    wrench: np.ndarray  # (6,)
-    posture: np.ndarray  # (n,)
-    torque: np.ndarray  # (n,)
-    use_given_mass: np.ndarray  # (1,) bool: the next substep takes `mass` as it is
-    jac_pos_at: int
-    jac_rot_at: int
-    full_at: int
 
 
 @intrinsic

@@ -1,14 +1,12 @@
 """The stepper: one arm's controller and the physics under it, advanced any number of substeps by one compiled call."""
 
-import ctypes
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import mujoco
 import numpy as np
 
-from robot.sim.compiled import Gains, Goal, Plant, Work, advance, move_fingers
+from robot.sim.compiled import advance, move_fingers
+from robot.sim.plant import gains_of, goal_of, plant_of, work_of
 
 
 def not_compiled_because(arena: Any) -> str | None:
@@ -50,11 +48,11 @@ class Stepper:
         self._controller_of = lambda: robot.part_controllers[robot.arms[0]]
         self.model: mujoco.MjModel = arena.sim.model._model
         self.data: mujoco.MjData = arena.sim.data._data
-        self._plant = _plant(self.model, self.data, robot)
-        self._gains = _gains(robot, self._plant)
+        self._plant = plant_of(self.model, self.data, robot)
+        self._gains = gains_of(robot, self._plant)
         n, nv = len(self._plant.arm_dof), self.model.nv
-        self._goal = _goal(n, len(self._plant.finger_ctrl))
-        self._work = _work(n, nv)
+        self._goal = goal_of(n, len(self._plant.finger_ctrl))
+        self._work = work_of(n, nv)
         self.begin_episode()
         self.run(0)
         self.set_gripper(0.0)
@@ -121,104 +119,3 @@ class Stepper:
     def run(self, n_substeps: int) -> None:
         """Advance physics by `n_substeps` time steps of the model, controlling in each."""
         advance(self._plant, self._gains, self._goal, self._work, n_substeps)
-
-
-@cache
-def _library() -> ctypes.CDLL:
-    """The MuJoCo library that the `mujoco` package has already loaded."""
-    folder = Path(mujoco.__file__).parent
-    return ctypes.CDLL(str(next(path for path in sorted(folder.glob("libmujoco*")) if path.is_file())))
-
-
-def _address(function: str) -> int:
-    pointer = ctypes.cast(getattr(_library(), function), ctypes.c_void_p).value
-    return int(pointer or 0)
-
-
-def _indices(values: Any) -> np.ndarray:
-    return np.array(values, np.int64)
-
-
-def _plant(model: mujoco.MjModel, data: mujoco.MjData, robot: Any) -> Plant:
-    arm = robot.arms[0]
-    controller = robot.part_controllers[arm]
-    actuators = robot._ref_actuators_indexes_dict
-    base = model.site(f"{controller.naming_prefix}{controller.part_name}_center").id
-    site = model.site(controller.ref_name).id
-    return Plant(
-        step1=_address("mj_step1"),
-        step2=_address("mj_step2"),
-        jac_site=_address("mj_jacSite"),
-        full_m=_address("mj_fullM"),
-        model=model._address,
-        data=data._address,
-        inertia=data.qM.ctypes.data,
-        site=site,
-        qpos=data.qpos,
-        qvel=data.qvel,
-        bias=data.qfrc_bias,
-        ctrl=data.ctrl,
-        tool_pos=data.site_xpos[site],
-        tool_mat=data.site_xmat[site],
-        base_pos=data.site_xpos[base],
-        base_mat=data.site_xmat[base],
-        arm_qpos=_indices(controller.qpos_index),
-        arm_dof=_indices(controller.qvel_index),
-        arm_ctrl=_indices(actuators[arm]),
-        finger_ctrl=_indices(actuators[robot.get_gripper_name(arm)]),
-    )
-
-
-def _gains(robot: Any, plant: Plant) -> Gains:
-    controller, gripper = robot.part_controllers[robot.arms[0]], robot.gripper[robot.arms[0]]
-    ctrl_range = robot.sim.model._model.actuator_ctrlrange
-    # `format_action` integrates a command: from rest, one call with +1 gives the setting's rate in a control period.
-    kept, gripper.current_action = gripper.current_action, np.zeros(len(plant.finger_ctrl))
-    finger_rate = np.array(gripper.format_action(np.ones(1)), np.float64)
-    gripper.current_action = kept
-    return Gains(
-        kp=np.array(controller.kp, np.float64),
-        kd=np.array(controller.kd, np.float64),
-        torque_low=ctrl_range[plant.arm_ctrl, 0].copy(),
-        torque_high=ctrl_range[plant.arm_ctrl, 1].copy(),
-        delta_scale=np.array(controller.output_max, np.float64),
-        finger_rate=finger_rate,
-        finger_low=ctrl_range[plant.finger_ctrl, 0].copy(),
-        finger_high=ctrl_range[plant.finger_ctrl, 1].copy(),
-        is_uncoupled=bool(controller.uncoupling),
-    )
-
-
-def _goal(n: int, fingers: int) -> Goal:
-    return Goal(
-        delta=np.zeros(6),
-        is_pending=np.zeros(1, np.bool_),
-        pos_base=np.zeros(3),
-        mat_base=np.eye(3),
-        posture=np.zeros(n),
-        finger=np.zeros(fingers),
-    )
-
-
-def _work(n: int, nv: int) -> Work:
-    jac_pos, jac_rot, full = np.zeros((3, nv)), np.zeros((3, nv)), np.zeros((nv, nv))
-    return Work(
-        jac_pos=jac_pos,
-        jac_rot=jac_rot,
-        full=full,
-        jac=np.zeros((6, n)),
-        mass=np.zeros((n, n)),
-        factor=np.zeros((n, n)),
-        half=np.zeros((n, 6)),
-        inverse_lambda=np.zeros((6, 6)),
-        square=np.zeros((6, 6)),
-        vectors=np.zeros((6, 6)),
-        rhs=np.zeros(6),
-        wrench=np.zeros(6),
-        posture=np.zeros(n),
-        torque=np.zeros(n),
-        use_given_mass=np.zeros(1, np.bool_),
-        jac_pos_at=jac_pos.ctypes.data,
-        jac_rot_at=jac_rot.ctypes.data,
-        full_at=full.ctypes.data,
-    )

@@ -1,0 +1,158 @@
+"""A robosuite task as a Gymnasium environment with specs, seeded end to end, stepped by the compiled stepper."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from robot.contract import EnvironmentSpecs, Observation
+from robot.control import action_spaces
+from robot.errors import unknown_name
+from robot.sim.config import EnvConfig
+from robot.sim.observing import Observer
+from robot.sim.rendering import Camera
+from robot.sim.stepping import Stepper, not_compiled_because
+from robot.sim.tasks import task
+from robot.sim.world import build, seeded
+
+logger = logging.getLogger(__name__)
+
+ACTION_SPACES = {"OSC_POSE": "ee_delta", "JOINT_POSITION": "joint_delta", "JOINT_VELOCITY": "joint_velocity"}
+"""Action space of each of robosuite's controllers that can be asked for."""
+
+_told: set[str] = set()
+
+
+class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
+    """One task, one arm, state observations (see `robot.sim.observing`), sparse reward.
+
+    As in robosuite, reward, success and the poses in an observation are those of the last physics substep's beginning,
+    so they lag the joint positions by one time step of the model (2 ms). The reward is robosuite's default: 1 while
+    the task is fulfilled, else 0.
+
+    Attributes:
+        specs: What it gives and takes.
+        stepper: The compiled controller and physics, or None where robosuite's own loop runs.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (Gymnasium's own declaration)
+    render_mode = "rgb_array"
+
+    def __init__(self, config: EnvConfig) -> None:
+        """Build the world.
+
+        Raises:
+            UnknownNameError: The task, robot or controller does not exist.
+        """
+        chosen = task(config.task)
+        if config.controller not in ACTION_SPACES:
+            raise unknown_name("controller", config.controller, ACTION_SPACES)
+        self._config = config
+        self._arena = build(config, chosen)
+        self._observer = Observer(self._arena, chosen)
+        self._success = chosen.success(self._arena)
+        self._camera: Camera | None = None
+        # robosuite truncates this quotient in the same way.
+        self.n_substeps = int((1.0 / config.control_hz) / self._arena.sim.model._model.opt.timestep)
+        self.stepper = self._make_stepper()
+        self.specs = EnvironmentSpecs(
+            observation=self._observer.specs,
+            action=action_spaces.spec(ACTION_SPACES[config.controller], self._observer.n_joints),
+            action_space=ACTION_SPACES[config.controller],
+            dt_s=1.0 / config.control_hz,
+            robot=config.robot,
+            task=chosen.words,
+        )
+        self.metadata = {**self.metadata, "render_fps": round(config.control_hz)}
+        self.observation_space = gymnasium.spaces.Dict(
+            {key: _box(spec) for key, spec in self.specs.observation.items()}
+        )
+        self.action_space = _box(self.specs.action)
+        self._steps = self._held = 0
+
+    @property
+    def model(self) -> Any:
+        """The world's `mujoco.MjModel`."""
+        return self._arena.sim.model._model
+
+    @property
+    def data(self) -> Any:
+        """The world's `mujoco.MjData`."""
+        return self._arena.sim.data._data
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode: the arm and the objects are placed by `seed`, or by the generator the last seed left."""
+        super().reset(seed=seed)
+        drawn = int(self.np_random.integers(2**31)) if seed is None else seed
+        with seeded(drawn):
+            self._arena.reset()
+        if self.stepper is not None:
+            self.stepper.begin_episode()
+        self._steps = self._held = 0
+        return self._observation(), {"success": self.success()}
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Act for one control period.
+
+        Raises:
+            SpecError: The action is not inside `specs.action`.
+        """
+        action = self.specs.action.validate(action)
+        if self.stepper is None:
+            self._arena.step(action)
+        else:
+            self.stepper.set_goal_delta(action)
+            self.stepper.run(self.n_substeps)
+        success = self.success()
+        self._steps += 1
+        self._held = self._held + 1 if success else 0
+        terminated = self._held >= self._config.success_hold
+        truncated = not terminated and self._steps >= self._config.horizon
+        return self._observation(), float(success), terminated, truncated, {"success": success}
+
+    def success(self) -> bool:
+        """Whether the task is fulfilled now, by robosuite's criterion."""
+        return self._success()
+
+    def fill_observation(self, out: Mapping[str, np.ndarray]) -> None:
+        """Write the present observation into arrays by key, of the specs' shapes and any float type."""
+        self._observer.fill(out)
+
+    def render(self) -> np.ndarray:
+        """The world as its front camera sees it: RGB, uint8, (256, 256, 3), upright.
+
+        Raises:
+            RenderingError: No OpenGL library that MuJoCo can render with.
+        """
+        if self._camera is None:
+            self._camera = Camera(self.model, self.data)
+        return self._camera.picture()
+
+    def close(self) -> None:
+        """Free the renderer; may be called twice."""
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None
+
+    def _observation(self) -> Observation:
+        out = {key: np.empty(spec.shape, np.float32) for key, spec in self.specs.observation.items()}
+        self._observer.fill(out)
+        return out
+
+    def _make_stepper(self) -> Stepper | None:
+        reason = not_compiled_because(self._arena)
+        if reason is None:
+            return Stepper(self._arena)
+        if reason not in _told:
+            _told.add(reason)
+            logger.warning("This environment runs in robosuite's own loop, about ten times slower: %s.", reason)
+        return None
+
+
+def _box(spec: Any) -> gymnasium.spaces.Box:
+    low, high = spec.bounds()
+    return gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
