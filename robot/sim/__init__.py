@@ -1,6 +1,6 @@
 """The simulated world: robosuite tasks behind the Gymnasium API, stepped by compiled code."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from robot.contract import EnvironmentSpecs, Policy
@@ -42,7 +42,7 @@ def register() -> None:
             gymnasium.register(identifier, entry_point="robot.sim:from_keywords", kwargs={"task": name})
 
 
-def from_keywords(render_mode: str | None = None, **fields: object) -> "RobosuiteEnvironment":
+def from_keywords(render_mode: str | None = None, **fields: Any) -> "RobosuiteEnvironment":
     """The environment of an `EnvConfig` with these fields; Gymnasium's entry point."""
     from robot.sim.config import EnvConfig
 

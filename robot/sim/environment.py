@@ -66,7 +66,7 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
             task=chosen.words,
         )
         self.metadata = {**self.metadata, "render_fps": round(config.control_hz)}
-        self.observation_space = gymnasium.spaces.Dict(
+        self.observation_space: Any = gymnasium.spaces.Dict(
             {key: _box(spec) for key, spec in self.specs.observation.items()}
         )
         self.action_space = _box(self.specs.action)
@@ -123,7 +123,7 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         self._observer.fill(out)
 
     def render(self) -> np.ndarray:
-        """The world as its front camera sees it: RGB, uint8, (256, 256, 3), upright.
+        """The world as the camera above the table sees it: RGB, uint8, (256, 256, 3), upright.
 
         Raises:
             RenderingError: No OpenGL library that MuJoCo can render with.

@@ -1,7 +1,6 @@
-"""The door to robosuite: imported quietly, seeded, with an OpenGL backend that exists."""
+"""The door to robosuite: imported quietly and seeded."""
 
 import contextlib
-import ctypes
 import logging
 import os
 from collections.abc import Iterator
@@ -13,36 +12,26 @@ from robot.errors import ConfigError, unknown_name
 from robot.sim.config import EnvConfig
 from robot.sim.tasks import Task
 
-GL_LIBRARIES = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
-"""MuJoCo's name of a backend that needs no display, and the library that it loads; best first."""
-
 MODEL_SEED = 0
 """Seed of what robosuite draws while it builds a model (the cube's size): every environment gets the same model."""
-
-
-def choose_gl() -> None:
-    """Set MUJOCO_GL to a backend that this machine has. MuJoCo reads it once, when it is first imported."""
-    if os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY"):
-        return
-    for backend, library in GL_LIBRARIES.items():
-        with contextlib.suppress(OSError):
-            ctypes.CDLL(library)
-            os.environ["MUJOCO_GL"] = backend
-            return
 
 
 def import_robosuite() -> Any:
     """The `robosuite` package, without its remarks about optional packages.
 
-    robosuite sets its logger up while it is imported, so only a disabled one stays silent.
+    robosuite sets its logger up while it is imported, so only a disabled one stays silent. It also points MUJOCO_GL at
+    EGL whether or not there is one; rendering chooses for itself.
     """
-    choose_gl()
+    backend = os.environ.get("MUJOCO_GL")
     logger = logging.getLogger("robosuite_logs")
     logger.disabled = True
     try:
         import robosuite
     finally:
         logger.disabled = False
+        os.environ.pop("MUJOCO_GL", None)
+        if backend is not None:
+            os.environ["MUJOCO_GL"] = backend
     logger.setLevel(logging.ERROR)
     return robosuite
 
