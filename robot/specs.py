@@ -5,6 +5,7 @@ is *inside* its range, so that NaN never is (`(x < low) | (x > high)` lets NaN t
 frame and element names, so that datasets and checkpoints can say what their numbers mean.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -56,9 +57,14 @@ class ArraySpec:
             raise SpecError(f"Spec {self.key!r}: low {self.low} is not below high {self.high}.")
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Low and high, each of this spec's shape, float64."""
+        """Low and high, each of this spec's shape, float64, read-only."""
+        return self._bounds
+
+    @functools.cached_property
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
         low = np.broadcast_to(np.asarray(self.low, np.float64), (math.prod(self.shape),)).reshape(self.shape)
         high = np.broadcast_to(np.asarray(self.high, np.float64), (math.prod(self.shape),)).reshape(self.shape)
+        low.flags.writeable = high.flags.writeable = False
         return low, high
 
     def validate(self, value: Any) -> np.ndarray:
