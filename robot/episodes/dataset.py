@@ -133,6 +133,8 @@ def _check_episode(
     counts = {key: len(episode[key]) for key in keys}
     if len(set(counts.values())) != 1:
         raise DatasetError(f"Columns of episode {number} differ in length: {counts}.")
+    if counts[ACTION] == 0:
+        raise DatasetError(f"Episode {number} has no frames; every episode needs at least one frame.")
     for key, spec in required.items():
         try:
             _check_column(spec, np.asarray(episode[key], np.float32), counts[key])

@@ -78,7 +78,7 @@ def test_what_does_not_fit_is_refused():
         Dataset.from_episodes(specs, [episode, {**episode, STATE: episode[STATE][:3]}])
     with pytest.raises(DatasetError, match=r"expected float32 of shape \(4, 2\)"):
         Dataset.from_episodes(specs, [{**episode, STATE: np.zeros((4, 5), np.float32)}])
-    with pytest.raises(DatasetError, match="Episode 1: .*shape"):
+    with pytest.raises(DatasetError, match=r"Episode 1: .*shape"):
         Dataset.from_episodes(specs, [episode, {**episode, STATE: np.zeros((4, 5), np.float32)}])
     with pytest.raises(DatasetError, match="at least one frame"):
         Dataset.from_episodes(specs, [{key: column[:0] for key, column in episode.items()}])
