@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from robot.errors import SpecError
-from robot.specs import ArraySpec, Layout, Specs, specs_from_json, specs_to_json
+from robot.specs import ArraySpec, Layout, Specs, difference, specs_from_json, specs_to_json
 
 Observation = dict[str, np.ndarray]
 """Arrays by key, as the specs of whoever made it say."""
@@ -81,6 +81,19 @@ class EnvironmentSpecs:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError(f"Not environment specs: {error!r}.") from error
+
+    def difference(self, got: "EnvironmentSpecs") -> list[str]:
+        """What keeps `got` from being used in place of these, a readable line each; empty where nothing does.
+
+        Ranges and the wording of the task may differ.
+        """
+        ours, theirs = ({**specs.observation, "action": specs.action} for specs in (self, got))
+        lines = difference(ours, theirs)
+        for field in ("robot", "action_space", "dt_s"):
+            want, have = getattr(self, field), getattr(got, field)
+            if want != have:
+                lines.append(f"{field} is {have}, expected {want}")
+        return lines
 
 
 @runtime_checkable
