@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from robot.contract import EnvironmentSpecs
@@ -145,11 +146,11 @@ def _vectors(root: Path, table: pa.Table, spec: ArraySpec) -> np.ndarray:
     """Rows of a spec's shape, float32; vectors of one element are stored as scalars."""
     column, shape = _column(root, table, spec.key), (table.num_rows, *spec.shape)
     if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
-        width = len(column[0])
+        widths = set(pc.list_value_length(column).to_pylist())
         values = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
     else:
-        width, values = 1, column.to_numpy()
-    if spec.shape != (width,) or values.size != table.num_rows * width or values.dtype != np.float32:
+        widths, values = {1}, column.to_numpy()
+    if len(spec.shape) != 1 or widths != set(spec.shape) or values.dtype != np.float32:
         raise DatasetError(
             f"{root}: column {spec.key!r} has rows of {column.type}, expected float32 of shape {spec.shape}. {_AGAIN}"
         )

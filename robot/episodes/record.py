@@ -1,0 +1,203 @@
+"""`armature record`: demonstrations in the simulated world, one MCAP file each."""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from robot.config import load
+from robot.contract import EnvironmentSpecs
+from robot.episodes import atomic, folder
+from robot.episodes.collecting import Attempt, Collectors, Demonstration, Job, Setup
+from robot.episodes.log_reader import EpisodeReader
+from robot.errors import ConfigError, EpisodeError, unknown_name
+from robot.sim.config import ENV_SCHEMAS, EnvConfig
+
+SUCCESS, ALL = "success", "all"
+HOPELESS_FAILURES = 50
+"""Failures in a row after which a recording gives up."""
+
+
+@dataclass(kw_only=True)
+class RecordConfig:
+    """See `configs/record.yaml`."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    source: str
+    episodes: int
+    seed: int
+    workers: int
+    keep: str
+    out: str
+
+    def __post_init__(self) -> None:
+        for key, least in (("episodes", 1), ("seed", 0), ("workers", 1)):
+            if getattr(self, key) < least:
+                raise ConfigError(f"{key} is {getattr(self, key)}, expected at least {least}.")
+        if self.keep not in (SUCCESS, ALL):
+            raise unknown_name("choice of keep", self.keep, (SUCCESS, ALL))
+        if self.source not in SOURCES:
+            raise unknown_name("source", self.source, SOURCES)
+
+
+@dataclass
+class Summary:
+    """What a folder holds and what it took, over all runs that contributed to it.
+
+    Attributes:
+        episodes: Episodes in the folder.
+        attempts: Attempts that were made for them.
+        success_rate: Share of the attempts that fulfilled the task.
+        wall_s: Time that recording took, without runs that were interrupted [s].
+    """
+
+    episodes: int
+    attempts: int
+    success_rate: float
+    wall_s: float
+
+
+def scripted_expert(config: EnvConfig) -> Demonstration:
+    """The scripted expert of a task in its world, with noise on the way to the robot."""
+    from robot import sim
+    from robot.sim.experts import action_noise
+
+    environment = sim.make(config)
+    return Demonstration(environment, sim.expert(config.task, environment.specs), action_noise)
+
+
+SOURCES: dict[str, Callable[[EnvConfig], Demonstration]] = {"expert": scripted_expert}
+"""Who may demonstrate."""
+
+
+def main(overrides: list[str]) -> int:
+    """Run the verb."""
+    config = load("record", RecordConfig, overrides, {"env": ENV_SCHEMAS})
+    summary = record(config, partial(SOURCES[config.source], config.env))
+    print(
+        f"{config.out}: {summary.episodes} episodes, {summary.success_rate:.0%} of {summary.attempts} attempts "
+        f"succeeded, {summary.wall_s:.0f} s."
+    )
+    return 0
+
+
+def record(config: RecordConfig, setup: Setup) -> Summary:
+    """Fill the folder `config.out` up to `config.episodes` episodes.
+
+    Attempt i begins from `seed + i`. Attempts enter the folder in this order, so what it holds depends neither on the
+    number of workers nor on interruptions.
+
+    Raises:
+        EpisodeError: The folder holds something else, a worker failed, or nothing succeeds.
+    """
+    out = Path(config.out)
+    with folder.locked(out):
+        _tidy(out)
+        recording = _Recording(config, out)
+        begin = time.monotonic()
+        try:
+            if recording.is_short:
+                recording.run(setup)
+        finally:
+            shutil.rmtree(out / folder.ATTEMPTS, ignore_errors=True)
+        return _summarised(out, recording, time.monotonic() - begin)
+
+
+class _Recording:
+    """The state of a recording, which is read off the episodes that are already there."""
+
+    def __init__(self, config: RecordConfig, out: Path) -> None:
+        self._config, self._out = config, out
+        self._first: tuple[Path, EnvironmentSpecs] | None = None
+        self._next_number = 0
+        self.episodes = self.successes = self.attempts = 0
+        for path in folder.finished(out):
+            self._count(path, EpisodeReader(path))
+
+    @property
+    def is_short(self) -> bool:
+        """Whether episodes are still missing."""
+        return self.episodes < self._config.episodes
+
+    def run(self, setup: Setup) -> None:
+        """Record what is missing."""
+        config = self._config
+        job = Job(setup, self._out / folder.ATTEMPTS, config.seed, config.source)
+        missing = config.episodes - self.episodes
+        with Collectors(job, min(config.workers, missing)) as collectors:
+            if self._first:
+                folder.check_same_specs(self._first[0], self._first[1], Path("This recording"), collectors.specs())
+            failures = 0
+            with tqdm(total=config.episodes, initial=self.episodes, unit="episode", desc="recording") as bar:
+                for attempt in collectors.attempts(self.attempts):
+                    bar.update(self._settle(attempt))
+                    bar.set_postfix_str(f"success {self.successes}/{self.attempts}")
+                    if not self.is_short:
+                        return
+                    failures = 0 if attempt.success else failures + 1
+                    self._check_hope(failures)
+
+    def _settle(self, attempt: Attempt) -> bool:
+        """Keep an attempt or drop it."""
+        self.attempts = attempt.number + 1
+        self.successes += attempt.success
+        is_kept = attempt.success or self._config.keep == ALL
+        if is_kept:
+            attempt.path.rename(folder.episode_path(self._out, self._next_number))
+            atomic.fsync(self._out)
+            self._next_number += 1
+            self.episodes += 1
+        else:
+            attempt.path.unlink()
+        return is_kept
+
+    def _count(self, path: Path, reader: EpisodeReader) -> None:
+        header = reader.header
+        if self._first is None:
+            self._first = (path, header.specs)
+        folder.check_same_specs(*self._first, path, header.specs)
+        if header.seed - header.attempt != self._config.seed:
+            raise EpisodeError(
+                f"{path} belongs to a recording with seed={header.seed - header.attempt}, not {self._config.seed}. "
+                "Go on with that seed, or choose another folder with out=."
+            )
+        self.episodes += 1
+        self.successes += reader.result.success_final
+        self.attempts = max(self.attempts, header.attempt + 1)
+        self._next_number = folder.episode_number(path) + 1
+
+    def _check_hope(self, failures: int) -> None:
+        if failures >= HOPELESS_FAILURES and self._config.keep == SUCCESS:
+            raise EpisodeError(
+                f"The last {failures} attempts all failed. Look at some with keep=all episodes=5 "
+                "out=<another folder>, or give the demonstrator more time (env.horizon)."
+            )
+
+
+def _tidy(out: Path) -> None:
+    left = folder.interrupted(out)
+    if left:
+        print(f"Removing {len(left)} unfinished recording(s) of an interrupted run from {out}.", file=sys.stderr)
+    for path in left:
+        path.unlink()
+
+
+def _summarised(out: Path, recording: _Recording, wall_s: float) -> Summary:
+    path = out / "summary.json"
+    before_s = 0.0
+    if path.exists():
+        try:
+            before_s = float(json.loads(path.read_text())["wall_s"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise EpisodeError(f"{path} is damaged ({error!r}). Delete it; the episodes do not need it.") from error
+    summary = Summary(
+        recording.episodes, recording.attempts, recording.successes / recording.attempts, before_s + wall_s
+    )
+    atomic.write_text(path, json.dumps(asdict(summary), indent=2) + "\n")
+    return summary

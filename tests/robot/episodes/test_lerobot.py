@@ -1,0 +1,225 @@
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robot.episodes import lerobot, statistics
+from robot.episodes.dataset import Dataset
+from robot.errors import DatasetError
+from robot.specs import ArraySpec
+from tests.robot.episodes.fakes import STATE, point_specs, random_dataset, random_episode
+from tests.robot.episodes.test_build import files
+
+ROOT = Path(__file__).parents[3]
+DATA, EPISODES = "data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    lerobot.write(random_dataset(), tmp_path / "dataset")
+    return tmp_path / "dataset"
+
+
+@settings(max_examples=15, deadline=None)
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=8), seed=st.integers(0, 99))
+def test_what_was_written_is_read(tmp_path_factory, lengths, seed):
+    path = tmp_path_factory.mktemp("round") / "dataset"
+    dataset = random_dataset(tuple(lengths), seed)
+    lerobot.write(dataset, path)
+    found = Dataset.open(path)
+    assert found.identity == dataset.identity
+    assert found.specs == dataset.specs
+    assert found.columns.keys() == dataset.columns.keys()
+    for key, column in dataset.columns.items():
+        assert found.columns[key].dtype == column.dtype
+        assert found.columns[key].tobytes() == column.tobytes()
+        for name in statistics.NAMES:
+            np.testing.assert_array_equal(found.stats[key][name], dataset.stats[key][name])
+
+
+def test_the_layout_is_that_of_lerobot(folder):
+    assert set(files(folder)) == {
+        DATA, EPISODES, "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/armature.json"
+    }  # fmt: skip
+    info = json.loads((folder / "meta/info.json").read_text())
+    assert (info["codebase_version"], info["fps"], info["robot_type"]) == ("v3.0", 20, "point")
+    assert (info["total_episodes"], info["total_frames"], info["splits"]) == (3, 15, {"train": "0:3"})
+    assert info["features"][STATE] == {"dtype": "float32", "shape": [2], "names": ["x", "v"]}
+    assert info["features"]["index"] == {"dtype": "int64", "shape": [1], "names": None}
+    table = pq.read_table(folder / DATA)
+    assert table.schema.field(STATE).type == pa.list_(pa.float32(), 2)
+    assert table.schema.field("observation.environment_state").type == pa.float32()
+    assert table.schema.field("timestamp").type == pa.float32()
+    assert table["frame_index"].to_pylist() == [*range(5), 0, *range(9)]
+    assert table["timestamp"].to_pylist()[:3] == np.array([0, 0.05, 0.1], np.float32).tolist()
+    assert pq.ParquetFile(folder / DATA).num_row_groups == 3
+
+
+def test_episode_rows_say_where_frames_are_and_what_they_hold(folder):
+    rows = pq.read_table(folder / EPISODES).to_pylist()
+    assert [(row["dataset_from_index"], row["dataset_to_index"]) for row in rows] == [(0, 5), (5, 6), (6, 15)]
+    state = random_dataset().columns[STATE][6:]
+    assert rows[2]["tasks"] == ["reach the goal"]
+    np.testing.assert_allclose(rows[2][f"stats/{STATE}/mean"], state.mean(axis=0, dtype=np.float64))
+    assert rows[2][f"stats/{STATE}/max"] == state.max(axis=0).tolist()
+    assert rows[2][f"stats/{STATE}/count"] == [9]
+
+
+def test_pandas_finds_the_task_in_the_index(folder):
+    frame = pytest.importorskip("pandas").read_parquet(folder / "meta/tasks.parquet")
+    assert frame.iloc[0].name == "reach the goal"
+    assert frame["task_index"].tolist() == [0]
+
+
+def test_many_frames_go_to_several_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(lerobot, "DATA_FILE_MB", 0.0005)
+    monkeypatch.setattr(lerobot, "CHUNK_FILES", 2)
+    dataset = random_dataset((4, 5, 6, 7, 3))
+    lerobot.write(dataset, tmp_path / "dataset")
+    assert len(list((tmp_path / "dataset/data").rglob("*.parquet"))) > 2
+    assert (tmp_path / "dataset/data/chunk-001/file-000.parquet").exists()
+    assert Dataset.open(tmp_path / "dataset").identity == dataset.identity
+    for row in pq.read_table(tmp_path / "dataset" / EPISODES).to_pylist():
+        place = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
+        table = pq.read_table(tmp_path / "dataset" / lerobot.DATA_PATH.format(**place))
+        assert table["episode_index"].to_pylist().count(row["episode_index"]) == row["length"]
+
+
+def test_an_error_while_writing_leaves_the_old_dataset(folder, monkeypatch):
+    before = files(folder)
+
+    def full(*_) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lerobot, "_write_tasks", full)
+    with pytest.raises(OSError, match="No space left"):
+        lerobot.write(random_dataset(seed=1), folder)
+    assert files(folder) == before
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+KILLED = """
+import os, signal, sys
+from robot.episodes import lerobot
+from tests.robot.episodes.fakes import random_dataset
+lerobot._info = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+lerobot.write(random_dataset(seed=1), sys.argv[1])
+"""
+
+
+def test_a_killed_writer_leaves_the_old_dataset_and_the_next_one_tidies_up(folder):
+    before = files(folder)
+    process = subprocess.run([sys.executable, "-c", KILLED, str(folder)], cwd=ROOT, timeout=60, check=False)
+    assert process.returncode == -9
+    assert files(folder) == before
+    lerobot.write(random_dataset(seed=2), folder)
+    assert Dataset.open(folder).identity == random_dataset(seed=2).identity
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_folders_can_be_swapped_where_the_system_call_is_missing(folder, monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: object())
+    lerobot.write(random_dataset(seed=1), folder)
+    assert Dataset.open(folder).identity == random_dataset(seed=1).identity
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_nothing_foreign_is_replaced(tmp_path):
+    (tmp_path / "precious.txt").write_text("thesis")
+    with pytest.raises(DatasetError, match="is not a dataset that Armature wrote"):
+        lerobot.write(random_dataset(), tmp_path)
+    assert (tmp_path / "precious.txt").read_text() == "thesis"
+    (tmp_path / "precious.txt").unlink()
+    lerobot.write(random_dataset(), tmp_path)
+    assert len(Dataset.open(tmp_path)) == 15
+
+
+def test_only_vectors_are_written(tmp_path):
+    specs = point_specs()
+    specs.observation["observation.grid"] = ArraySpec("observation.grid", (2, 2))
+    dataset = Dataset.from_episodes(specs, [random_episode(specs, 3, 0)])
+    with pytest.raises(DatasetError, match=r"Only vectors .*'observation.grid' has shape \(2, 2\)"):
+        lerobot.write(dataset, tmp_path / "dataset")
+
+
+def edited_json(path: Path, **changes) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def edited_column(folder: Path, key: str, column: pa.Array) -> None:
+    table = pq.read_table(folder / DATA)
+    at = table.schema.get_field_index(key)
+    pq.write_table(table.set_column(at, key, column), folder / DATA)
+
+
+def nan_at(folder: Path, row: int) -> pa.Array:
+    rows = pq.read_table(folder / DATA)[STATE].to_pylist()
+    rows[row][0] = float("nan")
+    return pa.array(rows, pa.list_(pa.float32(), 2))
+
+
+DAMAGE = {
+    r"There is no dataset folder .*armature build": shutil.rmtree,
+    r"has no meta/armature\.json": lambda f: (f / "meta/armature.json").unlink(),
+    r"armature\.json is damaged": lambda f: (f / "meta/armature.json").write_text("{"),
+    r"has format 'other', expected 'armature-dataset'": lambda f: edited_json(f / "meta/armature.json", format="other"),
+    r"has version 2 of the format, .* reads version 1": lambda f: edited_json(f / "meta/armature.json", version=2),
+    r"holds no environment specs": lambda f: edited_json(f / "meta/armature.json", environment={}),
+    r"of version 'v2\.1', this Armature reads v3": lambda f: edited_json(f / "meta/info.json", codebase_version="v2.1"),
+    r"has 30 frames per second": lambda f: edited_json(f / "meta/info.json", fps=30),
+    r"info\.json says total_frames 16": lambda f: edited_json(f / "meta/info.json", total_frames=16),
+    r"info\.json cannot be read \(No such file": lambda f: (f / "meta/info.json").unlink(),
+    r"stats\.json has no min, max": lambda f: (f / "meta/stats.json").write_text("{}"),
+    r"data holds no Parquet files": lambda f: shutil.rmtree(f / "data"),
+    r"file-000\.parquet is truncated": lambda f: os.truncate(f / DATA, 2000),
+    r"meta/episodes/.*file-000\.parquet is truncated": lambda f: os.truncate(f / EPISODES, 0),
+    r"index of row 3 is 7, expected 3": lambda f: edited_column(f, "index", pa.array([0, 1, 2, 7, *range(4, 15)])),
+    r"'observation.state' is not finite at frame 4": lambda f: edited_column(f, STATE, nan_at(f, 4)),
+    r"'observation.state' has rows of float, expected": lambda f: edited_column(
+        f, STATE, pa.array([0.0] * 15, pa.float32())
+    ),
+    r"'action' has 1 empty rows": lambda f: edited_column(
+        f, "action", pa.array([None, *[[0.0] * 3] * 14], pa.list_(pa.float32(), 3))
+    ),
+}
+
+
+@pytest.mark.parametrize("said", DAMAGE)
+def test_damage_is_named(folder, said):
+    DAMAGE[said](folder)
+    with pytest.raises(DatasetError, match=said):
+        Dataset.open(folder)
+
+
+def test_a_missing_column_is_named(folder):
+    table = pq.read_table(folder / DATA)
+    pq.write_table(table.drop_columns(["action"]), folder / DATA)
+    with pytest.raises(DatasetError, match="has no column 'action'; it has episode_index"):
+        Dataset.open(folder)
+
+
+def test_statistics_of_other_frames_are_refused(folder):
+    stats = json.loads((folder / "meta/stats.json").read_text())
+    stats["action"]["count"] = [14]
+    (folder / "meta/stats.json").write_text(json.dumps(stats))
+    with pytest.raises(DatasetError, match=r"made of \[14\] frames of 'action', there are 15"):
+        Dataset.open(folder)
+
+
+def test_lists_of_any_length_are_read_where_the_rows_fit(folder):
+    rows = pq.read_table(folder / DATA)[STATE].to_pylist()
+    edited_column(folder, STATE, pa.array(rows, pa.list_(pa.float32())))
+    assert Dataset.open(folder).identity == random_dataset().identity
+    edited_column(folder, STATE, pa.array([rows[0], rows[1][:1], rows[2] + [0.0], *rows[3:]], pa.list_(pa.float32())))
+    with pytest.raises(DatasetError, match="expected float32 of shape"):
+        Dataset.open(folder)

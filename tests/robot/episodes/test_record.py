@@ -1,0 +1,234 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robot.episodes import folder
+from robot.episodes.collecting import Demonstration
+from robot.episodes.log_reader import EpisodeReader
+from robot.episodes.record import RecordConfig, main, record
+from robot.errors import ConfigError, EpisodeError, UnknownNameError
+from robot.loop import rollout
+from tests.robot.episodes.fakes import (
+    STATE,
+    BrokenPusher,
+    KilledPusher,
+    PointPusher,
+    PointWorld,
+    point_specs,
+    seeded_noise,
+)
+from tests.robot.episodes.test_log import write_episode
+
+
+def demonstration(policy=PointPusher, **world) -> Demonstration:
+    environment = PointWorld(**world)
+    return Demonstration(environment, policy(environment.specs), seeded_noise)
+
+
+def config(out: Path, **changes) -> RecordConfig:
+    values = {"source": "expert", "episodes": 5, "seed": 0, "workers": 1, "keep": "success", "out": str(out)}
+    return RecordConfig(**{**values, **changes})
+
+
+def content(out: Path) -> list[tuple]:
+    """What the files of a folder say, but for times."""
+    found = []
+    for path in folder.finished(out):
+        episode = EpisodeReader(path).read()
+        columns = {**episode.observation, **episode.actions, **episode.events}
+        values = {key: column.tolist() for key, column in columns.items()}
+        found.append((path.name, episode.header.attempt, episode.header.seed, episode.result, values))
+    return found
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("recorded") / "episodes"
+    record(config(out), demonstration)
+    return out
+
+
+def outcomes(attempts: int) -> list[bool]:
+    """Whether each attempt succeeds, by running them here."""
+    world = PointWorld()
+    noise = [seeded_noise(seed) for seed in range(attempts)]
+    return [rollout(world, PointPusher(world.specs), seed, noise[seed]).success_final for seed in range(attempts)]
+
+
+def test_only_successes_are_kept_in_the_order_of_their_seeds(recorded):
+    expected = [number for number, success in enumerate(outcomes(30)) if success][:5]
+    assert [item[1] for item in content(recorded)] == expected
+    assert expected != list(range(5)), "this test needs a failure among the first attempts"
+    assert [item[0] for item in content(recorded)] == [f"episode-{i:06d}.mcap" for i in range(5)]
+    assert {path.name for path in recorded.iterdir()} == {item[0] for item in content(recorded)} | {"summary.json"}
+
+
+def test_the_summary_counts(recorded):
+    summary = json.loads((recorded / "summary.json").read_text())
+    last = content(recorded)[-1][1]
+    assert summary["episodes"] == 5
+    assert summary["attempts"] == last + 1
+    assert summary["success_rate"] == pytest.approx(5 / (last + 1))
+    assert 0 < summary["wall_s"] < 60
+
+
+def test_an_episode_is_what_the_loop_does(recorded):
+    episode = EpisodeReader(folder.finished(recorded)[0]).read()
+    steps, world, seed = [], PointWorld(), episode.header.seed
+    rollout(world, PointPusher(world.specs), seed, seeded_noise(seed), steps.append)
+    np.testing.assert_array_equal(episode.observation[STATE], [step.observation[STATE] for step in steps])
+    np.testing.assert_array_equal(episode.actions["device"], [step.device for step in steps])
+    np.testing.assert_array_equal(episode.actions["commanded"], [step.commanded for step in steps])
+    assert not np.array_equal(episode.actions["device"], episode.actions["commanded"])
+
+
+def test_neither_workers_nor_interruptions_change_the_result(recorded, tmp_path):
+    record(config(tmp_path / "three", workers=3), demonstration)
+    assert content(tmp_path / "three") == content(recorded)
+    record(config(tmp_path / "resumed", episodes=2), demonstration)
+    record(config(tmp_path / "resumed", episodes=5, workers=2), demonstration)
+    assert content(tmp_path / "resumed") == content(recorded)
+    one, two = (json.loads((out / "summary.json").read_text()) for out in (recorded, tmp_path / "resumed"))
+    assert one["attempts"] == two["attempts"]
+
+
+def test_keep_all_keeps_failures_too(tmp_path):
+    summary = record(config(tmp_path, keep="all", episodes=8), demonstration)
+    assert [item[3].success_final for item in content(tmp_path)] == outcomes(8)
+    assert summary.success_rate == pytest.approx(np.mean(outcomes(8)))
+
+
+def test_a_full_folder_needs_no_worker(recorded):
+    before = content(recorded)
+    record(config(recorded), partial(demonstration, policy=BrokenPusher))
+    assert content(recorded) == before
+
+
+def test_leftovers_are_removed_with_a_note(tmp_path, capsys):
+    (tmp_path / ".attempts").mkdir()
+    (tmp_path / ".attempts/attempt-000003.mcap.part").write_bytes(b"half")
+    (tmp_path / "episode-000000.mcap.part").write_bytes(b"half")
+    record(config(tmp_path, episodes=1), demonstration)
+    assert "Removing 2 unfinished recording(s)" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"episode-000000.mcap", "summary.json"}
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    write_episode(tmp_path / "episode-000000.mcap", specs=point_specs(robot="other"), seed=0, attempt=0)
+    with pytest.raises(EpisodeError, match=r"This recording does not fit .*episode-000000\.mcap: robot is point, expe"):
+        record(config(tmp_path), demonstration)
+    with pytest.raises(EpisodeError, match=r"recording with seed=0, not 4\. Go on with that seed"):
+        record(config(tmp_path, seed=4), demonstration)
+    (tmp_path / "episode-000000.mcap").write_bytes(b"\x89MCAP0\r\n")
+    with pytest.raises(EpisodeError, match=r"episode-000000\.mcap was cut short"):
+        record(config(tmp_path), demonstration)
+
+
+def test_a_worker_that_dies_stops_the_recording_and_says_so(tmp_path):
+    with pytest.raises(EpisodeError, match=r"Attempt \d+ ended with its process \(signal SIGKILL\).*run the same"):
+        record(config(tmp_path, workers=2, episodes=50), partial(demonstration, policy=KilledPusher))
+    kept = folder.finished(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in kept}
+    for path in kept:
+        assert EpisodeReader(path).read().result.success_final
+
+
+def test_a_defect_of_the_demonstrator_is_shown(tmp_path):
+    with pytest.raises(EpisodeError, match=r"(?s)Attempt 0 failed: .*ZeroDivisionError: a defect in the demonstrator"):
+        record(config(tmp_path), partial(demonstration, policy=BrokenPusher))
+    assert not any(tmp_path.iterdir())
+
+
+def test_nothing_but_failures_ends(tmp_path):
+    with pytest.raises(EpisodeError, match="The last 50 attempts all failed"):
+        record(config(tmp_path), partial(demonstration, hard=0.0))
+    assert not any(tmp_path.iterdir())
+
+
+def test_two_recorders_do_not_share_a_folder(tmp_path):
+    with folder.locked(tmp_path), pytest.raises(EpisodeError, match="Another `armature record` is writing"):
+        record(config(tmp_path), demonstration)
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(ConfigError, match="workers is 0, expected at least 1"):
+        main(["workers=0"])
+    with pytest.raises(UnknownNameError, match=r"Unknown choice of keep 'sucess'\. Did you mean 'success'"):
+        main(["keep=sucess"])
+    with pytest.raises(UnknownNameError, match="Unknown source 'human'"):
+        main(["source=human"])
+
+
+RECORDER = """
+import sys
+from functools import partial
+from pathlib import Path
+from robot import cli
+from robot.episodes.record import record
+from tests.robot.episodes.test_record import config, demonstration
+
+def entry(arguments):
+    record(config(Path(sys.argv[1]), episodes=1000, workers=2), partial(demonstration, step_s=0.005))
+    return 0
+
+cli._run = lambda name, arguments: entry(arguments)
+sys.exit(cli.main(["record"]))
+"""
+
+
+def start_recorder(out: Path) -> subprocess.Popen:
+    root = Path(__file__).parents[3]
+    process = subprocess.Popen(
+        [sys.executable, "-c", RECORDER, str(out)], cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while len(folder.finished(out)) < 2:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def group_is_gone(group: int) -> bool:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_ctrl_c_ends_workers_and_leaves_no_half_file(tmp_path):
+    out = tmp_path / "episodes"
+    process = start_recorder(out)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
+    assert group_is_gone(process.pid)
+    assert {path.name for path in out.iterdir()} == {path.name for path in folder.finished(out)}
+
+
+def test_a_killed_recorder_is_resumed(tmp_path, recorded):
+    out = tmp_path / "episodes"
+    process = start_recorder(out)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert group_is_gone(process.pid), "workers outlived their recorder"
+    held = len(folder.finished(out))
+    record(config(out, episodes=held + 2), demonstration)
+    assert len(folder.finished(out)) == held + 2
+    both = min(5, held + 2)
+    assert content(out)[:both] == content(recorded)[:both]
+    assert not (out / ".attempts").exists()
