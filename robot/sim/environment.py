@@ -14,7 +14,7 @@ from robot.sim.config import EnvConfig
 from robot.sim.observing import Observer
 from robot.sim.rendering import Camera
 from robot.sim.stepping import Stepper, not_compiled_because
-from robot.sim.tasks import task
+from robot.sim.tasks import TASKS, task
 from robot.sim.world import build, seeded
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         self._observer.fill(out)
 
     def render(self) -> np.ndarray:
-        """The world as the camera above the table sees it: RGB, uint8, (256, 256, 3), upright.
+        """The world as a camera beside the table sees it: RGB, uint8, (256, 256, 3), upright.
 
         Raises:
             RenderingError: No OpenGL library that MuJoCo can render with.
@@ -156,3 +156,21 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
 def _box(spec: Any) -> gymnasium.spaces.Box:
     low, high = spec.bounds()
     return gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+
+
+def from_keywords(render_mode: str = "rgb_array", **fields: Any) -> RobosuiteEnvironment:
+    """The environment of an `EnvConfig` with these fields, for `gymnasium.make`."""
+    if render_mode != RobosuiteEnvironment.render_mode:
+        raise unknown_name("render mode", render_mode, [RobosuiteEnvironment.render_mode])
+    return RobosuiteEnvironment(EnvConfig(**fields))
+
+
+def _register() -> None:
+    """Make the tasks known to Gymnasium: `gymnasium.make("robot.sim.environment:armature/Lift-v0", horizon=100)`."""
+    for name, known in TASKS.items():
+        identifier = f"armature/{known.robosuite_name}-v0"
+        if identifier not in gymnasium.registry:
+            gymnasium.register(identifier, entry_point=f"{__name__}:from_keywords", kwargs={"task": name})
+
+
+_register()

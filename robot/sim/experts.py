@@ -32,8 +32,11 @@ HOVER_M = 0.09
 HOLD_Z_M = 0.02
 """Height of the lifted cube in the base frame: 13 cm above the table of robosuite's Panda."""
 
-OPEN_M, PASSED_M, GRASPED_M, EMPTY_M = 0.075, 0.066, 0.048, 0.02
-"""How far the fingers are apart: open; closing on the cube; closed on it (4.0 to 4.4 cm wide); closed on nothing."""
+OPEN_M, PASSED_M, EMPTY_M = 0.075, 0.066, 0.02
+"""How far the fingers are apart: open; closing on the cube; closed on nothing."""
+
+CUBE_M, MARGIN_M = 0.042, 0.006
+"""Width of the cube (4.0 to 4.4 cm), and how near the fingers have to be to it to count as closed on it."""
 
 
 class LiftExpert(Policy):
@@ -82,7 +85,9 @@ def _goal(tool: np.ndarray, cube: np.ndarray, opening: float, yaw_error: float) 
     is_ready = aside < 0.012 and below < 0.010
     is_around = aside < 0.020 and below < 0.020 and opening < PASSED_M
     if is_ready or is_around:
-        grasped = _ramp(opening, GRASPED_M + 0.006, GRASPED_M)
+        # Between the fingers the cube is wider when it is turned.
+        width = CUBE_M * (np.cos(yaw_error) + abs(np.sin(yaw_error)))
+        grasped = _ramp(opening, width + 2 * MARGIN_M, width + MARGIN_M)
         goal = cube + UP * grasped * np.clip(HOLD_Z_M - cube[2], -0.05, 0.05)
         return goal, -1.0 if opening < EMPTY_M else 1.0
     # A funnel: the farther aside, the less open or the more turned away, the higher above the cube.
@@ -119,25 +124,29 @@ def expert(task: str, specs: EnvironmentSpecs) -> Policy:
 class ActionNoise:
     """Disturbs `ee_delta` actions on their way to the robot, so that demonstrations show how to recover.
 
-    Three parts: a small temporally correlated wander (Ornstein-Uhlenbeck), pushes of some control periods that lead
-    well off the path, and now and then fingers that open. Laskey et al. 2017 (DART) is the reason for all of them.
+    Four parts: a small temporally correlated wander (Ornstein-Uhlenbeck), pushes and turns of some control periods that
+    lead well off the path, and now and then fingers that open. Laskey et al. 2017 (DART) is the reason for all of them.
     """
 
     WANDER_STD, WANDER_DECAY = 0.15, 0.8
     PUSH_RATE, PUSH_STEPS, PUSH_SIZE = 0.02, (4, 10), (0.5, 1.0)
+    TURN_RATE, TURN_STEPS, TURN_SIZE = 0.02, (4, 12), (0.3, 1.0)
     RELEASE_RATE, RELEASE_STEPS = 0.004, (3, 8)
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         self._wander = np.zeros(6)
-        self._push = np.zeros(6)
-        self._push_left = self._release_left = 0
+        self._push = np.zeros(3)
+        self._turn = 0.0
+        self._push_left = self._turn_left = self._release_left = 0
 
     def __call__(self, action: np.ndarray) -> np.ndarray:
         """The action that is sent instead, (7,), inside [-1, 1]."""
         self._advance()
         sent = np.array(action, np.float32)
-        sent[:6] += self._wander + (self._push if self._push_left else 0.0)
+        sent[:6] += self._wander
+        sent[:3] += self._push if self._push_left else 0.0
+        sent[5] += self._turn if self._turn_left else 0.0
         if self._release_left:
             sent[6] = -1.0
         return np.clip(sent, -1.0, 1.0)
@@ -147,12 +156,15 @@ class ActionNoise:
         drawn = rng.normal(size=6) * self.WANDER_STD * np.sqrt(1.0 - self.WANDER_DECAY**2)
         self._wander = self.WANDER_DECAY * self._wander + drawn
         self._push_left = max(0, self._push_left - 1)
+        self._turn_left = max(0, self._turn_left - 1)
         self._release_left = max(0, self._release_left - 1)
         if not self._push_left and rng.random() < self.PUSH_RATE:
             self._push_left = int(rng.integers(*self.PUSH_STEPS))
-            # Off the path sideways and in height, turned about the vertical, never tilted.
-            direction = rng.normal(size=6) * [1.0, 1.0, 1.0, 0.0, 0.0, 0.5]
+            direction = rng.normal(size=3)
             self._push = rng.uniform(*self.PUSH_SIZE) * direction / np.abs(direction).max()
+        if not self._turn_left and rng.random() < self.TURN_RATE:
+            self._turn_left = int(rng.integers(*self.TURN_STEPS))
+            self._turn = rng.uniform(*self.TURN_SIZE) * rng.choice([-1.0, 1.0])
         if not self._release_left and rng.random() < self.RELEASE_RATE:
             self._release_left = int(rng.integers(*self.RELEASE_STEPS))
 

@@ -21,9 +21,14 @@ FIX = "sudo apt-get install -y libegl1 libgl1-mesa-dri libosmesa6"
 
 
 class Camera:
-    """One camera of a world. Shadows and reflections are off: in software they cost more than all else."""
+    """A camera beside the table that sees arm and objects.
 
-    def __init__(self, model: Any, data: Any, camera: str = "agentview", height: int = 256, width: int = 256) -> None:
+    Shadows and reflections are off: in software they cost more than all else.
+    """
+
+    LOOK_AT_M, DISTANCE_M, AZIMUTH_DEG, ELEVATION_DEG = (-0.15, 0.0, 0.98), 1.25, 145.0, -22.0
+
+    def __init__(self, model: Any, data: Any, height: int = 256, width: int = 256) -> None:
         """Open an OpenGL context.
 
         Raises:
@@ -44,8 +49,9 @@ class Camera:
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._view = mujoco.MjvCamera()
-        self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._view.fixedcamid = model.camera(camera).id
+        self._view.lookat[:] = self.LOOK_AT_M
+        self._view.distance = self.DISTANCE_M
+        self._view.azimuth, self._view.elevation = self.AZIMUTH_DEG, self.ELEVATION_DEG
         self._option = mujoco.MjvOption()
         # robosuite's group 0 holds the shapes that collide; they hide the ones that are meant to be seen.
         self._option.geomgroup[0] = 0
