@@ -1,0 +1,72 @@
+"""The arms by name. A new one is an entry here, a driver in its own file and a YAML file in `configs/arm/`."""
+
+import importlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from robot.contract import Arm
+from robot.control.limits import Limits
+from robot.errors import BridgeError, ConfigError, unknown_name
+from robot.sim.config import EnvConfig
+
+ARMS = {
+    "twin": "hardware.twin:TwinArm",
+    "fake": "hardware.fake:FakeArm",
+}
+
+
+@dataclass(kw_only=True)
+class ArmConfig:
+    """One arm.
+
+    Attributes:
+        driver: Name in `hardware.arms`.
+        rate_hz: Rate of the control loop [Hz].
+        limits: What `robot.control.limits.Limits` wants, all of it.
+    """
+
+    driver: str
+    rate_hz: float
+    limits: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rate_hz <= 2000:
+            raise ConfigError(f"arm.rate_hz is {self.rate_hz}, expected 1 to 2000.")
+
+
+ARM_SCHEMAS: dict[str, type] = dict.fromkeys(ARMS, ArmConfig)
+"""Schema of each option of the config group `arm`."""
+
+
+def build(config: ArmConfig, env: EnvConfig) -> tuple[Arm, Limits]:
+    """The driver, not yet open, and its limits.
+
+    Args:
+        config: Which arm.
+        env: World that a simulated arm stands in, and whose observations it gives.
+
+    Raises:
+        SafetyError: A limit is missing.
+        UnknownNameError: No driver has that name.
+    """
+    if config.driver not in ARMS:
+        raise unknown_name("arm", config.driver, ARMS)
+    limits = Limits.from_mapping(config.limits)
+    module, name = ARMS[config.driver].split(":")
+    try:
+        driver = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise BridgeError(
+            f"Arm {config.driver!r} needs the Python package {error.name!r}: `pip install armature[sim]`."
+        ) from error
+    return driver(config, env), limits
+
+
+def to_json(config: ArmConfig, env: EnvConfig) -> dict[str, Any]:
+    """Plain JSON, for the real-time process."""
+    return {"arm": asdict(config), "env": asdict(env)}
+
+
+def from_json(data: dict[str, Any]) -> tuple[ArmConfig, EnvConfig]:
+    """The configs that `to_json` wrote."""
+    return ArmConfig(**data["arm"]), EnvConfig(**data["env"])

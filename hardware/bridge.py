@@ -1,0 +1,189 @@
+"""`armature bridge`: hold an arm in a real-time process, behind a gateway, until Ctrl-C."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from hardware.arms import ARM_SCHEMAS, ArmConfig, to_json
+from hardware.gateway import Gateway
+from hardware.shared_memory import SharedMemory, Word
+from hardware.sockets import require_loopback
+from robot import config, errors
+from robot.bridge.schema import arm_specs_from_json
+from robot.control.limits import Limits
+from robot.errors import ArmatureError, BridgeError, ConfigError
+from robot.sim.config import ENV_SCHEMAS, EnvConfig
+
+START_S = 180.0
+"""Longest start of the real-time process: the first one compiles the simulated controller."""
+STOP_S = 10.0
+"""Longest time until the arm has stopped and the real-time process has ended."""
+
+
+@dataclass(kw_only=True)
+class BridgeConfig:
+    """Keys of `configs/bridge.yaml`.
+
+    Attributes:
+        arm: Which arm, and its limits.
+        env: World of a simulated arm; `task=lift` selects it as well.
+        host: Loopback address to listen on.
+        port: First of four ports; 0 for any that are free.
+        state_hz: How often the state is published.
+        lease_ttl_s: Life of a lease without a sign of its holder [s].
+        priority: SCHED_FIFO priority of the real-time process; 0 for none.
+        core: Core that it stays on; -1 for any.
+    """
+
+    arm: ArmConfig
+    env: EnvConfig
+    host: str
+    port: int
+    state_hz: float
+    lease_ttl_s: float
+    priority: int
+    core: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65532:
+            raise ConfigError(f"port is {self.port}, expected 0 or 1 to 65532: a bridge takes four ports in a row.")
+        if not 10 <= self.state_hz <= 1000:
+            raise ConfigError(f"state_hz is {self.state_hz}, expected 10 to 1000.")
+
+
+def main(overrides: list[str]) -> int:
+    """Serve one arm; 0 after Ctrl-C or SIGTERM, 1 if the real-time process ended by itself."""
+    selected = [f"env={text.removeprefix('task=')}" if text.startswith("task=") else text for text in overrides]
+    settings = config.load("bridge", BridgeConfig, selected, {"arm": ARM_SCHEMAS, "env": ENV_SCHEMAS})
+    require_loopback(settings.host)
+    memory = SharedMemory.create()
+    process = RealtimeProcess(settings, memory)
+    try:
+        return _serve(settings, memory, process)
+    finally:
+        process.end(memory)
+        memory.close()
+
+
+def _serve(settings: BridgeConfig, memory: SharedMemory, process: "RealtimeProcess") -> int:
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda got, _: asked.append(got))
+    ready = process.ready(asked)
+    if ready is None:
+        return 130
+    arm, limits = arm_specs_from_json(ready["arm"]), Limits.from_mapping(ready["limits"])
+    gateway = Gateway(arm, limits, memory, (settings.host, settings.port), settings.lease_ttl_s)
+    try:
+        for note in ready["notes"]:
+            print(note, file=sys.stderr, flush=True)
+        low, high = list(limits.workspace_low_m), list(limits.workspace_high_m)
+        print(
+            f"Ready: {gateway.schema.endpoints['control']} holds {arm.robot} ({settings.arm.driver}) at "
+            f"{arm.rate_hz:.0f} Hz; workspace {low} to {high} m; Ctrl-C ends.",
+            flush=True,
+        )
+        gateway.serve(settings.state_hz, lambda: bool(asked) or not process.is_running())
+        counts = gateway.newest
+    finally:
+        gateway.close()
+    report = process.end(memory)
+    _print_report(report, counts)
+    if not asked:
+        raise BridgeError(f"The real-time process ended by itself: {report.get('ended', 'it crashed')}.")
+    return 0
+
+
+def _print_report(report: dict[str, Any], counts: dict[str, float]) -> None:
+    if report:
+        print(
+            f"{report['cycles']} cycles; lateness p50 {report['late_p50_us'] / 1000:.3f} ms, "
+            f"p99 {report['late_p99_us'] / 1000:.3f} ms, max {report['late_max_us'] / 1000:.3f} ms; "
+            f"busy p50 {report['busy_p50_us'] / 1000:.3f} ms, p99 {report['busy_p99_us'] / 1000:.3f} ms; "
+            f"{report['overruns']} overruns, {report['skipped_periods']} periods skipped."
+        )
+    rejected = counts["rejected"] + counts["refused"]
+    print(
+        f"Commands: {counts['stale_rows']:.0f} stale rows, {counts['clamped']:.0f} clamped cycles, "
+        f"{rejected:.0f} rejected chunks.",
+        flush=True,
+    )
+
+
+class RealtimeProcess:
+    """The child that holds the arm. It ends with us, whatever happens to us."""
+
+    def __init__(self, settings: BridgeConfig, memory: SharedMemory) -> None:
+        """Start it; the arm is not touched before it says `ready`."""
+        content = {**to_json(settings.arm, settings.env), "priority": settings.priority, "core": settings.core}
+        # One thread of linear algebra: a second would fight with the loop for its core.
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "hardware.realtime", str(memory.fd), json.dumps(content)],
+            stdout=subprocess.PIPE,
+            pass_fds=[memory.fd],
+            env={**os.environ, **threads},
+            text=True,
+        )
+        self._report: dict[str, Any] | None = None
+
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process.poll() is None
+
+    def ready(self, asked: list[int]) -> dict[str, Any] | None:
+        """What it says when the arm is open, or None if we are `asked` to end before that.
+
+        Raises:
+            ArmatureError: It could not open the arm; as it said.
+        """
+        assert self._process.stdout is not None
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            if asked:
+                return None
+            if select.select([self._process.stdout], [], [], 0.1)[0]:
+                message = _message(self._process.stdout.readline())
+                if "error" in message:
+                    raise _error_named(message["kind"])(message["error"])
+                if "arm" not in message:
+                    raise BridgeError("The real-time process crashed while it started; its traceback is above.")
+                return message
+        raise BridgeError(f"The arm was not ready after {START_S:.0f} s.")
+
+    def end(self, memory: SharedMemory) -> dict[str, Any]:
+        """Let it stop the arm and end; what it reports, empty if it crashed. Kills it only if it does not answer."""
+        if self._report is not None:
+            return self._report
+        if memory.fd >= 0:
+            memory.words[Word.SHUTDOWN] = 1
+        if self.is_running():
+            self._process.terminate()
+        try:
+            text, _ = self._process.communicate(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            text, _ = self._process.communicate()
+            print("The real-time process did not end and was killed. Check the arm.", file=sys.stderr, flush=True)
+        message = _message(text.strip().rpartition("\n")[2])
+        self._report = message if "cycles" in message else {}
+        return self._report
+
+
+def _message(line: str) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _error_named(kind: str) -> type[ArmatureError]:
+    found = getattr(errors, kind, None)
+    return found if isinstance(found, type) and issubclass(found, ArmatureError) else BridgeError

@@ -1,0 +1,247 @@
+"""What happens in every cycle of the real-time process: read, decide, check, write, publish. No clock, no sleep."""
+
+import contextlib
+import gc
+from collections.abc import Callable
+
+import numpy as np
+
+from hardware.pacing import Pacer
+from hardware.shared_memory import Command, Kind, SharedMemory, Word
+from robot.bridge.schema import INDEX, Mode, Outcome, state_layout
+from robot.bridge.wire import public_id
+from robot.contract import Arm
+from robot.control.action_spaces import ee_pose_from_delta, matrix_from_rot6d
+from robot.control.limits import Limits
+from robot.control.plan import Follower, Plan, Reject
+from robot.control.safety import Clamp, Fault, Situation, Workspace, checks
+from robot.errors import BridgeError, DeviceError
+
+STANDSTILL_RADPS = 0.05
+"""An arm whose joints are all slower than this stands still."""
+_STATISTICS_EVERY = 128
+
+
+def delta_to_target(action: np.ndarray, ee_pos: np.ndarray, ee_rot6d: np.ndarray, target: np.ndarray) -> None:
+    """Fill a target (10,) from an `ee_delta` (7,) in [-1, 1] and the tool's pose."""
+    target[:] = ee_pose_from_delta(action, ee_pos, matrix_from_rot6d(ee_rot6d))
+
+
+class Cycle:
+    """The state machine of one arm. It moves only while armed, under a valid lease, towards a checked target."""
+
+    def __init__(self, arm: Arm, limits: Limits, memory: SharedMemory, pacer: Pacer) -> None:
+        if arm.specs.environment.action_space != "ee_delta":
+            raise BridgeError(f"The bridge takes ee_delta actions, the arm {arm.specs.environment.action_space!r}.")
+        self._arm, self._memory, self._pacer = arm, memory, pacer
+        self._action = arm.specs.environment.action
+        self._low, self._high = self._action.bounds()
+        self._clip = Clamp.NONE
+        layout = state_layout(arm.specs)
+        self._flat = np.zeros(layout.size)
+        views = layout.views(self._flat)
+        self._status, self._target = views["status"], views["target"]
+        self._measured = self._flat[self._status.size + self._target.size :]
+        self._written = np.zeros(10)
+        self._situation = Situation(self._written, views["q"], views["dq"], views["ee_pos"], views["ee_rot6d"])
+        self._checks = checks(limits, 1.0 / arm.specs.rate_hz)
+        self._workspace = Workspace(limits)
+        self._plan = Plan(limits, self._action.shape[0])
+        self._follower = Follower(self._plan, limits, delta_to_target)
+        self.mode, self.fault = Mode.DISARMED, Fault.NONE
+        self._session = self._public_id = self._received_ns = 0
+        self._had_row = False
+
+    def run(self, now_ns: int) -> None:
+        """One cycle, at `now_ns` [CLOCK_MONOTONIC ns]."""
+        self._status[INDEX["t_ns"]] = now_ns
+        self._status[INDEX["clamp_mask"]] = Clamp.NONE
+        self._read()
+        self._guard(now_ns)
+        while (command := self._memory.commands.pop()) is not None:
+            self._obey(command, now_ns)
+        if self.mode in (Mode.ARMED, Mode.BRAKING):
+            self._move(now_ns)
+        if self.mode == Mode.STOPPING:
+            self._confirm_stop()
+        self._publish(now_ns)
+
+    def halt(self, fault: Fault) -> None:
+        """Latch a stop. The mode says FAULT only after the driver has confirmed it."""
+        if self.mode not in (Mode.STOPPING, Mode.FAULT):
+            self.fault, self.mode = fault, Mode.STOPPING
+            self._plan.clear()
+
+    def _read(self) -> None:
+        try:
+            self._arm.read(self._measured)
+        except DeviceError:
+            self.halt(Fault.DEVICE)
+            return
+        if not np.isfinite(self._measured).all():
+            self.halt(Fault.MEASUREMENT)
+
+    def _guard(self, now_ns: int) -> None:
+        """What stops the arm without being asked: the e-stop, the end of the lease."""
+        words = self._memory.words
+        if words[Word.ESTOP]:
+            self.halt(Fault.ESTOP)
+        session = int(words[Word.LEASE_SESSION]) if now_ns < words[Word.LEASE_UNTIL_NS] else 0
+        if session != self._session:
+            self._session, self._public_id = session, public_id(session) if session else 0
+            self._plan.begin_session()
+            if self.mode == Mode.ARMED:
+                self._brake(now_ns)
+
+    def _brake(self, now_ns: int) -> None:
+        self._follower.brake(now_ns)
+        self.mode = Mode.BRAKING
+
+    def _obey(self, command: Command, now_ns: int) -> None:
+        if command.kind == Kind.CHUNK:
+            reject = self._take(command, now_ns)
+            self._status[INDEX["reject"]] = reject
+            self._status[INDEX["rejected"]] += reject != Reject.NONE
+            return
+        operations: dict[Kind, Callable[[Command, int], Outcome]] = {
+            Kind.ARM: self._to_arms,
+            Kind.DISARM: self._disarm,
+            Kind.STOP: self._disarm,
+            Kind.HOME: self._home,
+            Kind.RESET: self._reset,
+        }
+        is_holder = self._session != 0 and command.session == self._session
+        if command.kind == Kind.STOP or is_holder:
+            outcome = operations[command.kind](command, now_ns)
+        else:
+            outcome = Outcome.NO_LEASE
+        self._status[INDEX["operation"]], self._status[INDEX["outcome"]] = command.number, outcome
+
+    def _take(self, command: Command, now_ns: int) -> Reject:
+        if self._session == 0 or command.session != self._session:
+            return Reject.NO_LEASE
+        if self.mode != Mode.ARMED:
+            return Reject.NOT_ARMED
+        if command.rows is None or command.rows.shape[1:] != self._action.shape:
+            return Reject.SHAPE
+        if not np.isfinite(command.rows).all():
+            return Reject.NOT_FINITE
+        rows = np.clip(command.rows, self._low, self._high)
+        reject = self._plan.add(command.number, command.t0_ns, command.dt_ns, rows, now_ns)
+        if reject == Reject.NONE:
+            self._received_ns = now_ns
+            self._clip = Clamp.NONE if np.array_equal(rows, command.rows) else Clamp.ACTION
+            self._status[INDEX["last_sequence"]] = command.number
+        return reject
+
+    def _to_arms(self, command: Command, now_ns: int) -> Outcome:
+        if self.mode == Mode.ARMED:
+            return Outcome.DONE
+        if self.mode != Mode.DISARMED:
+            return Outcome.MOVING if self.mode == Mode.BRAKING else self._why_not()
+        if not self._workspace.contains(self._situation.ee_pos):
+            return Outcome.OUTSIDE
+        self._follower.rest(self._situation.ee_pos, self._situation.ee_rot6d, gripper=0.0)
+        self._plan.clear()
+        self._follower.fill(now_ns, self._situation.ee_pos, self._situation.ee_rot6d, self._written)
+        for check in self._checks:
+            check.reset()
+        self._had_row = False
+        self.mode = Mode.ARMED
+        return Outcome.DONE
+
+    def _disarm(self, command: Command, now_ns: int) -> Outcome:
+        if self.mode == Mode.ARMED:
+            self._brake(now_ns)
+        return Outcome.DONE
+
+    def _home(self, command: Command, now_ns: int) -> Outcome:
+        if self.mode in (Mode.STOPPING, Mode.FAULT):
+            return self._why_not()
+        is_still = (np.abs(self._situation.dq) <= STANDSTILL_RADPS).all()
+        if self.mode == Mode.BRAKING or not (self._follower.is_resting and is_still):
+            return Outcome.MOVING
+        self.mode = Mode.HOMING
+        self._publish(now_ns)
+        try:
+            self._arm.home(None if command.seed < 0 else command.seed)
+        except DeviceError:
+            self.halt(Fault.DEVICE)
+            return Outcome.DEVICE
+        self._read()
+        if self.mode == Mode.HOMING:
+            self.mode = Mode.DISARMED
+        self._status[INDEX["scene"]] += 1
+        # The collector is off while the loop runs; what a homing leaves behind is collected here.
+        gc.collect()
+        self._pacer.restart()
+        return Outcome.DONE
+
+    def _reset(self, command: Command, now_ns: int) -> Outcome:
+        if self._memory.words[Word.ESTOP]:
+            return Outcome.ESTOPPED
+        if self.mode == Mode.STOPPING:
+            return Outcome.MOVING
+        if self.mode == Mode.FAULT:
+            self.mode, self.fault = Mode.DISARMED, Fault.NONE
+        return Outcome.DONE
+
+    def _why_not(self) -> Outcome:
+        return Outcome.ESTOPPED if self.fault == Fault.ESTOP else Outcome.FAULTED
+
+    def _move(self, now_ns: int) -> None:
+        """Follow the plan, or come to rest; whatever the source, the target passes every check."""
+        self._follower.fill(now_ns, self._situation.ee_pos, self._situation.ee_rot6d, self._target)
+        clamp = self._clip if self._follower.row_index >= 0 else Clamp.NONE
+        for check in self._checks:
+            verdict = check.apply(self._target, self._situation)
+            if isinstance(verdict, Fault):
+                self.halt(verdict)
+                return
+            if verdict:
+                clamp |= verdict
+        self._written[:] = self._target
+        try:
+            self._arm.write(self._target)
+        except DeviceError:
+            self.halt(Fault.DEVICE)
+            return
+        self._status[INDEX["clamp_mask"]] = clamp
+        self._status[INDEX["clamped"]] += clamp != Clamp.NONE
+        self._had_row |= self._follower.row_index >= 0
+        self._status[INDEX["starved"]] += self._had_row and self._follower.row_index < 0
+        if self.mode == Mode.BRAKING and self._follower.is_resting:
+            self._finish_brake()
+
+    def _finish_brake(self) -> None:
+        try:
+            self._arm.stop()
+        except DeviceError:
+            self.halt(Fault.DEVICE)
+            return
+        self.mode = Mode.DISARMED
+
+    def _confirm_stop(self) -> None:
+        """Ask the driver in every cycle until it confirms; only then the stop counts."""
+        with contextlib.suppress(DeviceError):
+            self._arm.stop()
+            self._follower.rest(self._situation.ee_pos, self._situation.ee_rot6d)
+            self.mode = Mode.FAULT
+
+    def _publish(self, now_ns: int) -> None:
+        status, pacer = self._status, self._pacer
+        status[INDEX["cycle"]] += 1
+        status[INDEX["mode"]], status[INDEX["fault"]] = self.mode, self.fault
+        status[INDEX["lease"]] = self._public_id
+        left_ns = int(self._memory.words[Word.LEASE_UNTIL_NS]) - now_ns
+        status[INDEX["lease_left_s"]] = max(0.0, left_ns / 1e9) if self._session else 0.0
+        status[INDEX["applied_sequence"]] = self._follower.applied_sequence
+        status[INDEX["command_age_s"]] = (now_ns - self._received_ns) / 1e9 if self._received_ns else -1.0
+        status[INDEX["stale_rows"]] = self._plan.stale_rows
+        status[INDEX["overruns"]], status[INDEX["skipped_periods"]] = pacer.overruns, pacer.skipped
+        if int(status[INDEX["cycle"]]) % _STATISTICS_EVERY == 1:
+            status[INDEX["late_p50_us"]] = pacer.lateness.percentile_us(50)
+            status[INDEX["late_p99_us"]] = pacer.lateness.percentile_us(99)
+            status[INDEX["late_max_us"]] = pacer.lateness.max_us
+            status[INDEX["busy_p99_us"]] = pacer.busy.percentile_us(99)
+        self._memory.states.write(self._flat)

@@ -1,0 +1,113 @@
+"""An arm of pure arithmetic: its tool follows the target with a lag. Tries a bridge out with no simulator."""
+
+import hashlib
+
+import numpy as np
+
+from hardware.arms import ArmConfig
+from robot.contract import Arm, ArmSpecs, EnvironmentSpecs
+from robot.control.action_spaces import ROT6D_NAMES, ee_delta, ee_pose
+from robot.errors import DeviceError
+from robot.sim.config import EnvConfig
+from robot.specs import ArraySpec, Layout
+
+LAG_S = 0.05
+HOME_POS = (0.45, 0.0, 0.1)
+HOME_ROT6D = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
+FINGER_M = 0.04
+
+
+def _specs(config: ArmConfig, env: EnvConfig) -> ArmSpecs:
+    names = (
+        *("ee_x", "ee_y", "ee_z", *(f"ee_{name}" for name in ROT6D_NAMES), "finger_left", "finger_right"),
+        *(f"q{i}" for i in range(1, 8)),
+    )
+    observation = ArraySpec("observation.state", (18,), unit="", frame="base", names=names)
+    environment = EnvironmentSpecs(
+        observation={observation.key: observation},
+        action=ee_delta(),
+        action_space="ee_delta",
+        dt_s=1.0 / env.control_hz,
+        robot="Fake",
+        task=env.task,
+    )
+    state = Layout(
+        (
+            ArraySpec("q", (7,), "float64", unit="rad"),
+            ArraySpec("dq", (7,), "float64", unit="rad/s"),
+            ArraySpec("ee_pos", (3,), "float64", unit="m", frame="base"),
+            ArraySpec("ee_rot6d", (6,), "float64", frame="base"),
+            ArraySpec("gripper", (2,), "float64", unit="m"),
+            observation,
+        )
+    )
+    identity = hashlib.sha256(f"fake {LAG_S} {HOME_POS} {HOME_ROT6D}".encode()).hexdigest()
+    return ArmSpecs("Fake", environment, state, ee_pose(), config.rate_hz, identity, True)
+
+
+class FakeArm(Arm):
+    """Seven joints that stand for the tool's position and first axis relative to its start; the seventh rests."""
+
+    def __init__(self, config: ArmConfig, env: EnvConfig) -> None:
+        self.specs = _specs(config, env)
+        self._part = 1.0 - np.exp(-1.0 / (config.rate_hz * LAG_S))
+        self._rate_hz = config.rate_hz
+        self._start = np.array([*HOME_POS, *HOME_ROT6D, 0.0])
+        self._is_open = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pose = self._start.copy()
+        self._target = self._pose.copy()
+        self._q, self._dq = np.zeros(7), np.zeros(7)
+        self._finger = FINGER_M
+
+    def open(self) -> None:
+        """Nothing can be absent."""
+        self._is_open = True
+
+    def read(self, state: np.ndarray) -> None:
+        """Let one period pass, then measure."""
+        self._require_open()
+        self._follow()
+        views = self.specs.state.views(state)
+        views["q"][:], views["dq"][:] = self._q, self._dq
+        views["ee_pos"][:], views["ee_rot6d"][:] = self._pose[:3], self._pose[3:9]
+        views["gripper"][:] = self._finger, -self._finger
+        observed = views["observation.state"]
+        observed[:9], observed[9:11], observed[11:] = self._pose[:9], views["gripper"], self._q
+
+    def _follow(self) -> None:
+        self._pose[:9] += self._part * (self._target[:9] - self._pose[:9])
+        x, y = self._pose[3:6], self._pose[6:9]
+        x /= np.sqrt(x @ x)
+        y -= (x @ y) * x
+        y /= np.sqrt(y @ y)
+        before = self._q.copy()
+        self._q[:6] = self._pose[:6] - self._start[:6]
+        self._dq[:] = (self._q - before) * self._rate_hz
+        self._finger = min(max(self._finger - 0.1 * self._target[9] / self._rate_hz, 0.0), FINGER_M)
+
+    def write(self, target: np.ndarray) -> None:
+        """Follow `target` from the next period on."""
+        self._require_open()
+        self._target[:] = target
+
+    def stop(self) -> None:
+        """Stand still at once."""
+        self._target[:9] = self._pose[:9]
+        self._dq[:] = 0.0
+
+    def home(self, seed: int | None = None) -> None:
+        """Jump to the start pose."""
+        self._require_open()
+        self._begin()
+
+    def close(self) -> None:
+        """Answer no more."""
+        self.stop()
+        self._is_open = False
+
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise DeviceError("The fake arm is not open. Call open() first.")

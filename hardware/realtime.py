@@ -1,0 +1,125 @@
+"""The real-time process: one arm, one loop, no sockets. Started by the gateway, ends with it.
+
+It talks to its parent over shared memory, and over standard output at two moments only: before the loop begins (what
+the arm is) and after it has ended (how punctual the loop was).
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from hardware.arms import build, from_json
+from hardware.cycle import Cycle
+from hardware.pacing import Pacer, become_real_time
+from hardware.shared_memory import STATE_CAPACITY, SharedMemory, Word
+from robot.bridge.schema import arm_specs_to_json, state_layout
+from robot.contract import Arm
+from robot.errors import ArmatureError, BridgeError
+
+WARM_UP_CYCLES = 50
+
+
+def main(arguments: list[str]) -> int:
+    """Run one arm until the gateway says so or is gone.
+
+    Args:
+        arguments: File descriptor of the shared memory, and JSON with `arm`, `env`, `priority`, `core`.
+    """
+    stop = _StopOnSignal()
+    memory, settings = SharedMemory(int(arguments[0])), json.loads(arguments[1])
+    try:
+        arm, limits = build(*from_json(settings))
+        arm.open()
+    except ArmatureError as error:
+        _tell({"error": str(error), "kind": type(error).__name__})
+        return 1
+    try:
+        pacer = Pacer(arm.specs.rate_hz)
+        cycle = Cycle(arm, limits, memory, pacer)
+        _fits(arm)
+        _warm_up(arm)
+        notes = become_real_time(settings["priority"], settings["core"])
+        _tell({"arm": arm_specs_to_json(arm.specs), "limits": limits.to_json(), "notes": notes})
+        reason = _loop(cycle, pacer, memory, stop, int(limits.gateway_timeout_s * 1e9))
+    except ArmatureError as error:
+        _tell({"error": str(error), "kind": type(error).__name__})
+        return 1
+    finally:
+        arm.stop()
+        arm.close()
+    _tell(_report(pacer, reason))
+    return 0
+
+
+def _loop(cycle: Cycle, pacer: Pacer, memory: SharedMemory, stop: "_StopOnSignal", timeout_ns: int) -> str:
+    """Run cycles until something ends them; says what."""
+    parent, words = os.getppid(), memory.words
+    words[Word.GATEWAY_ALIVE_NS] = time.monotonic_ns()
+    pacer.restart()
+    while True:
+        now_ns = pacer.wait()
+        if os.getppid() != parent:
+            return "the gateway is gone"
+        if now_ns - int(words[Word.GATEWAY_ALIVE_NS]) > timeout_ns:
+            return "the gateway is silent"
+        if stop.requested or words[Word.SHUTDOWN]:
+            return "asked to"
+        cycle.run(now_ns)
+
+
+class _StopOnSignal:
+    """SIGINT and SIGTERM set a flag that the loop sees; a second one changes nothing, so that a stop is never cut."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._request)
+
+    def _request(self, *_: Any) -> None:
+        self.requested = True
+
+
+def _fits(arm: Arm) -> None:
+    size = state_layout(arm.specs).size
+    if size > STATE_CAPACITY:
+        raise BridgeError(f"The arm's state has {size} numbers, the shared memory holds {STATE_CAPACITY}.")
+
+
+def _warm_up(arm: Arm) -> None:
+    """Touch every page and compile every function before anything depends on time; the arm holds its pose."""
+    state = np.zeros(arm.specs.state.size)
+    for _ in range(WARM_UP_CYCLES):
+        arm.read(state)
+    arm.stop()
+
+
+def _report(pacer: Pacer, reason: str) -> dict[str, Any]:
+    return {
+        "ended": reason,
+        "cycles": pacer.lateness.count,
+        "late_p50_us": pacer.lateness.percentile_us(50),
+        "late_p99_us": pacer.lateness.percentile_us(99),
+        "late_max_us": pacer.lateness.max_us,
+        "busy_p50_us": pacer.busy.percentile_us(50),
+        "busy_p99_us": pacer.busy.percentile_us(99),
+        "overruns": pacer.overruns,
+        "skipped_periods": pacer.skipped,
+    }
+
+
+def _tell(message: dict[str, Any]) -> None:
+    """One line of JSON for the parent, which may be gone."""
+    try:
+        print(json.dumps(message), flush=True)
+    except BrokenPipeError:
+        # Python would fail again when it flushes standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,99 @@
+"""The limits of one arm: required, checked, and published exactly as they are enforced."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+
+from robot.errors import SafetyError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The limits of one arm. All are required; a bridge publishes exactly these numbers.
+
+    Attributes:
+        workspace_low_m: Lowest corner (x, y, z) of the box that a target may lie in, base frame [m].
+        workspace_high_m: Highest corner.
+        linear_speed_mps: Speed of the target, averaged over `speed_window_s`. The target of a delta action leads the
+            tool, so this bounds jumps of the target; the tool itself moves as fast as its controller follows a lead.
+        angular_speed_radps: The same for its rotation.
+        speed_window_s: How far a target may jump at once is the speed times this; the length of an action [s].
+        joint_low_rad: Lowest measured joint positions.
+        joint_high_rad: Highest measured joint positions.
+        joint_velocity_radps: Highest measured joint speeds.
+        tracking_m: Highest distance between target and tool ...
+        tracking_rad: ... and angle between them, that may last ...
+        tracking_time_s: ... this long.
+        gateway_timeout_s: Longest silence of the gateway until the arm stops and the real-time process ends.
+        max_ahead_s: How far in the future row 0 of a chunk may begin.
+        max_age_s: How long ago row 0 of a chunk may have begun.
+        hold_periods: How many periods of a plan that has ended its last target is held for.
+        brake_s: Time from then on in which the target comes to rest at the tool.
+    """
+
+    workspace_low_m: tuple[float, ...]
+    workspace_high_m: tuple[float, ...]
+    linear_speed_mps: float
+    angular_speed_radps: float
+    speed_window_s: float
+    joint_low_rad: tuple[float, ...]
+    joint_high_rad: tuple[float, ...]
+    joint_velocity_radps: tuple[float, ...]
+    tracking_m: float
+    tracking_rad: float
+    tracking_time_s: float
+    gateway_timeout_s: float
+    max_ahead_s: float
+    max_age_s: float
+    hold_periods: float
+    brake_s: float
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            values = np.atleast_1d(np.asarray(value, np.float64))
+            if not np.isfinite(values).all():
+                raise SafetyError(f"Limit {name!r} is {value}, expected finite numbers.")
+            if "low" not in name and "high" not in name and not (values > 0).all():
+                raise SafetyError(f"Limit {name!r} is {value}, expected more than 0.")
+        if len(self.workspace_low_m) != 3:
+            raise SafetyError(f"Limit 'workspace_low_m' has {len(self.workspace_low_m)} numbers, expected x, y, z.")
+        if len(self.joint_velocity_radps) != len(self.joint_low_rad):
+            raise SafetyError(
+                f"Limit 'joint_velocity_radps' has {len(self.joint_velocity_radps)} numbers for "
+                f"{len(self.joint_low_rad)} joints."
+            )
+        for kind, unit in (("workspace", "m"), ("joint", "rad")):
+            low, high = getattr(self, f"{kind}_low_{unit}"), getattr(self, f"{kind}_high_{unit}")
+            if len(low) != len(high) or not np.all(np.less(low, high)):
+                raise SafetyError(f"Limits of {kind}: low {list(low)} is not below high {list(high)}.")
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any]) -> "Limits":
+        """Limits from configuration or from the wire.
+
+        Raises:
+            SafetyError: A limit is missing, unknown, or of the wrong kind; names it.
+        """
+        names = [field.name for field in fields(cls)]
+        missing = [name for name in names if data.get(name) is None or data[name] == "???"]
+        if missing:
+            raise SafetyError(f"Limits are missing: {', '.join(missing)}. An arm without limits does not start.")
+        unknown = sorted(set(data) - set(names))
+        if unknown:
+            raise SafetyError(f"Unknown limits: {', '.join(unknown)}. Known: {', '.join(names)}.")
+        kinds = get_type_hints(cls)
+        return cls(**{name: _number_or_tuple(name, data[name], bool(get_args(kinds[name]))) for name in names})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON that `from_mapping` reads."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def _number_or_tuple(name: str, value: Any, is_tuple: bool) -> Any:
+    values = value if is_tuple else [value]
+    plain = isinstance(values, Sequence) and not isinstance(values, str)
+    if not plain or not all(isinstance(x, int | float) and not isinstance(x, bool) for x in values):
+        raise SafetyError(f"Limit {name!r} is {value!r}, expected {'a list of numbers' if is_tuple else 'a number'}.")
+    return tuple(map(float, values)) if is_tuple else float(value)
