@@ -60,10 +60,13 @@ def locked(folder: Path) -> Iterator[None]:
     """Nobody else records into the folder meanwhile; the lock ends with the process, however it ends.
 
     Raises:
-        EpisodeError: Somebody does.
+        EpisodeError: Somebody does, or the folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise EpisodeError(f"{folder} cannot be made a folder of episodes: {error.strerror}.") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -58,25 +58,35 @@ def write(dataset: Dataset, path: str | Path, extra: dict[str, Any] | None = Non
         extra: What else `meta/armature.json` should say, e.g. which recorded channel the actions are.
 
     Raises:
-        DatasetError: The folder holds something else than a dataset of ours, or a column is not a vector.
-        OSError: The disk is full or not writable; what was there stays.
+        DatasetError: The folder holds something else than a dataset of ours, a column is not a vector, or the disk is
+            full or not writable. What was there stays.
     """
     path = Path(path)
     _refuse_foreign(path)
     for spec in required_columns(dataset.specs).values():
         if len(spec.shape) != 1:
             raise DatasetError(f"Only vectors can be written, {spec.key!r} has shape {spec.shape}.")
-    columns = {**dataset.columns, **_index_columns(dataset)}
+    try:
+        with atomic.replaced_folder(path) as part:
+            _write_into(part, dataset, extra or {})
+    except OSError as error:
+        raise DatasetError(
+            f"{path} cannot be written: {error.strerror or error}. What was there before is unchanged; make room or "
+            "choose another folder."
+        ) from error
+
+
+def _write_into(part: Path, dataset: Dataset, extra: dict[str, Any]) -> None:
+    indices = _index_columns(dataset)
+    columns = {**dataset.columns, **indices}
     placed = list(_placed(dataset, columns))
-    with atomic.replaced_folder(path) as part:
-        _write_data(part, columns, placed)
-        _write_episodes(part, dataset.specs.task, columns, placed)
-        _write_tasks(part, dataset.specs.task)
-        stats = {**dataset.stats, **statistics.of_columns(_index_columns(dataset))}
-        _write_json(part / "meta/stats.json", {key: _listed(stat) for key, stat in stats.items()})
-        armature = {**ARMATURE_FORMAT, "environment": dataset.specs.to_json(), **(extra or {})}
-        _write_json(part / ARMATURE, armature)
-        _write_json(part / "meta/info.json", _info(dataset, columns))
+    _write_data(part, columns, placed)
+    _write_episodes(part, dataset.specs.task, columns, placed)
+    _write_tasks(part, dataset.specs.task)
+    stats = {**dataset.stats, **statistics.of_columns(indices)}
+    _write_json(part / "meta/stats.json", {key: _listed(stat) for key, stat in stats.items()})
+    _write_json(part / ARMATURE, {**ARMATURE_FORMAT, "environment": dataset.specs.to_json(), **extra})
+    _write_json(part / "meta/info.json", _info(dataset, columns))
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -7,10 +7,11 @@ A file carries its final name only when it is complete; a recorder that was kill
 most the last chunk is lost.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -127,12 +128,13 @@ class EpisodeWriter:
         self._specs = header.specs
         self._last: Step | None = None
         self._success_sticky = False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part.open("wb")
-        self._mcap = Writer(self._file, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
-        self._mcap.start(profile=PROFILE)
-        self._mcap.add_metadata(HEADER, header.to_metadata())
         self._channels: dict[str, int] = {}
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._part.open("wb")
+            self._mcap = Writer(self._file, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
+            self._mcap.start(profile=PROFILE)
+            self._mcap.add_metadata(HEADER, header.to_metadata())
 
     def write(self, step: Step, applied: np.ndarray | None = None) -> None:
         """Append one step.
@@ -142,11 +144,15 @@ class EpisodeWriter:
             applied: The action that the robot reports to have followed, where it reports one.
 
         Raises:
-            EpisodeError: The step does not follow the last one in number and time.
             SpecError: An array has the wrong shape or is not finite.
-            OSError: The disk is full or not writable.
+            EpisodeError: The step does not follow the last one, or the disk is full or not writable.
         """
         self._check_order(step)
+        with self._writing():
+            self._append(step, applied)
+        self._last, self._success_sticky = step, self._success_sticky or step.success
+
+    def _append(self, step: Step, applied: np.ndarray | None) -> None:
         actions = {DEVICE: step.device, COMMANDED: step.commanded} | ({} if applied is None else {APPLIED: applied})
         for key, spec in self._specs.observation.items():
             self._vector(topic_of(key), step.t_ns, spec, step.observation[key])
@@ -156,7 +162,6 @@ class EpisodeWriter:
         self._message(REWARD_TOPIC, now_ns, {"reward": float(step.reward)})
         self._message(EVENTS_TOPIC, now_ns, {name: bool(getattr(step, name)) for name in EVENTS})
         self._file.flush()
-        self._last, self._success_sticky = step, self._success_sticky or step.success
 
     def finish(self) -> Result:
         """Write the outcome and the index, push everything to the disk, and give the file its name."""
@@ -164,10 +169,11 @@ class EpisodeWriter:
             raise EpisodeError(f"{self._path} has no steps; an episode needs at least one.")
         last = self._last
         result = Result(last.index + 1, last.success, self._success_sticky, last.terminated, last.truncated)
-        self._mcap.add_metadata(OUTCOME, result.to_metadata())
-        self._mcap.finish()
-        self._file.close()
-        atomic.publish(self._part, self._path)
+        with self._writing():
+            self._mcap.add_metadata(OUTCOME, result.to_metadata())
+            self._mcap.finish()
+            self._file.close()
+            atomic.publish(self._part, self._path)
         return result
 
     def __enter__(self) -> Self:
@@ -176,11 +182,19 @@ class EpisodeWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._file.closed:
-            try:
+        if not self._file.closed or self._part.exists():
+            with contextlib.suppress(OSError):  # what cannot be written is about to be removed
                 self._file.close()
-            finally:
-                self._part.unlink(missing_ok=True)
+            self._part.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise EpisodeError(
+                f"{self._part} cannot be written: {error.strerror}. Make room or choose another folder."
+            ) from error
 
     def _check_order(self, step: Step) -> None:
         wanted = 0 if self._last is None else self._last.index + 1

@@ -131,13 +131,15 @@ class _Recording:
         job = Job(setup, self._out / folder.ATTEMPTS, config.seed, config.source)
         missing = config.episodes - self.episodes
         with Collectors(job, min(config.workers, missing)) as collectors:
+            specs = collectors.specs()  # the bar begins when the workers do, for the sake of its ETA
             if self._first:
-                folder.check_same_specs(self._first[0], self._first[1], Path("This recording"), collectors.specs())
+                folder.check_same_specs(*self._first, Path("This recording"), specs)
             failures = 0
             with tqdm(total=config.episodes, initial=self.episodes, unit="episode", desc="recording") as bar:
                 for attempt in collectors.attempts(self.attempts):
-                    bar.update(self._settle(attempt))
-                    bar.set_postfix_str(f"success {self.successes}/{self.attempts}")
+                    is_kept = self._settle(attempt)
+                    bar.set_postfix_str(f"success {self.successes}/{self.attempts}", refresh=not is_kept)
+                    bar.update(is_kept)
                     if not self.is_short:
                         return
                     failures = 0 if attempt.success else failures + 1

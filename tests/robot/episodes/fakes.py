@@ -1,6 +1,7 @@
 """A world of one point on a line, a demonstrator that drives it to the origin, and datasets of random numbers."""
 
 import os
+import resource
 import signal
 import time
 
@@ -99,6 +100,14 @@ class KilledPusher(PointPusher):
     def act(self, observation: Observation) -> ActionChunk:
         if observation[STATE][-1, 0] < -0.5:
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().act(observation)
+
+
+class DiskFiller(PointPusher):
+    """From its first action on, no file of its process may grow beyond some bytes."""
+
+    def act(self, observation: Observation) -> ActionChunk:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
         return super().act(observation)
 
 

@@ -102,7 +102,7 @@ def test_an_error_while_writing_leaves_the_old_dataset(folder, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(lerobot, "_write_tasks", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DatasetError, match=r"dataset cannot be written: No space left.* unchanged"):
         lerobot.write(random_dataset(seed=1), folder)
     assert files(folder) == before
     assert list(folder.parent.iterdir()) == [folder]

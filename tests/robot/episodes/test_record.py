@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robot.episodes import folder
+from robot.episodes import build, folder
 from robot.episodes.collecting import Demonstration
+from robot.episodes.dataset import Dataset
 from robot.episodes.log_reader import EpisodeReader
 from robot.episodes.record import RecordConfig, main, record
 from robot.errors import ConfigError, EpisodeError, UnknownNameError
@@ -19,6 +20,7 @@ from robot.loop import rollout
 from tests.robot.episodes.fakes import (
     STATE,
     BrokenPusher,
+    DiskFiller,
     KilledPusher,
     PointPusher,
     PointWorld,
@@ -91,8 +93,8 @@ def test_an_episode_is_what_the_loop_does(recorded):
 
 
 def test_neither_workers_nor_interruptions_change_the_result(recorded, tmp_path):
-    record(config(tmp_path / "three", workers=3), demonstration)
-    assert content(tmp_path / "three") == content(recorded)
+    record(config(tmp_path / "two", workers=2), demonstration)
+    assert content(tmp_path / "two") == content(recorded)
     record(config(tmp_path / "resumed", episodes=2), demonstration)
     record(config(tmp_path / "resumed", episodes=5, workers=2), demonstration)
     assert content(tmp_path / "resumed") == content(recorded)
@@ -145,6 +147,18 @@ def test_a_defect_of_the_demonstrator_is_shown(tmp_path):
     with pytest.raises(EpisodeError, match=r"(?s)Attempt 0 failed: .*ZeroDivisionError: a defect in the demonstrator"):
         record(config(tmp_path), partial(demonstration, policy=BrokenPusher))
     assert not any(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_named_and_leaves_no_half_file(tmp_path):
+    with pytest.raises(EpisodeError, match=r"Attempt \d+ failed: .*mcap\.part cannot be written: File too large"):
+        record(config(tmp_path), partial(demonstration, policy=DiskFiller))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(EpisodeError, match="out cannot be made a folder of episodes: File exists"):
+        record(config(tmp_path / "out"), demonstration)
 
 
 def test_nothing_but_failures_ends(tmp_path):
@@ -232,3 +246,17 @@ def test_a_killed_recorder_is_resumed(tmp_path, recorded):
     both = min(5, held + 2)
     assert content(out)[:both] == content(recorded)[:both]
     assert not (out / ".attempts").exists()
+
+
+@pytest.mark.slow
+def test_lift_is_recorded_and_built(tmp_path):
+    """The verbs as a user types them; equal episodes whatever the workers."""
+    for name, workers in (("one", 1), ("two", 2)):
+        assert main(["env=lift", "source=expert", "episodes=3", f"workers={workers}", f"out={tmp_path / name}"]) == 0
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    assert build.main([f"episodes={tmp_path / 'one'}", f"out={tmp_path / 'dataset'}"]) == 0
+    dataset = Dataset.open(tmp_path / "dataset")
+    assert dataset.columns["observation.state"].shape == (len(dataset), 18)
+    assert dataset.columns["observation.environment_state"].shape == (len(dataset), 12)
+    assert dataset.columns["next.terminated"].sum() == 3
+    assert dataset.specs.robot == "Panda"
