@@ -209,7 +209,8 @@ class Cycle:
         self._status[INDEX["clamp_mask"]] = clamp
         self._status[INDEX["clamped"]] += clamp != Clamp.NONE
         self._had_row |= self._follower.row_index >= 0
-        self._status[INDEX["starved"]] += self._had_row and self._follower.row_index < 0
+        is_starved = self._had_row and self._follower.row_index < 0 and self.mode == Mode.ARMED
+        self._status[INDEX["starved"]] += is_starved
         if self.mode == Mode.BRAKING and self._follower.is_resting:
             self._finish_brake()
 
