@@ -1,0 +1,152 @@
+"""Diffusion Policy: a conditional 1-D U-Net that turns noise into a chunk of actions (Chi et al., RSS 2023).
+
+Legend: B batch, A action, D observation, G conditioning.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, DDPMScheduler
+from torch import Tensor
+
+from policies.base import AbstractHead, Batch, HeadConfig, Metrics, ObservationNormaliser
+from policies.normalisation import Normalisation, Normaliser, Statistics
+from policies.packed_unet import PackedUnet
+from policies.unet import ConditionalUnet, UnetSizes
+from robot.contract import EnvironmentSpecs, PolicySpecs
+from robot.errors import ConfigError
+
+
+@dataclass(kw_only=True)
+class DiffusionConfig(HeadConfig):
+    """Sizes of the U-Net and of the diffusion process.
+
+    Attributes:
+        down_dims: Channels of each level of the U-Net; each level halves the time axis of the one above.
+        kernel_size: Width of the convolutions, odd.
+        n_groups: Groups of the group normalisations; divides every number of channels.
+        step_embedding: Width of the embedding of the denoising step, even.
+        train_timesteps: Steps of the diffusion process that the network is trained on.
+        inference_timesteps: DDIM steps that make a chunk.
+    """
+
+    n_obs_steps: int = 2
+    horizon: int = 16
+    n_action_steps: int = 8
+    lr: float = 1e-3
+    beta1: float = 0.95
+    weight_decay: float = 1e-6
+    down_dims: list[int] = field(default_factory=lambda: [64, 128, 256])
+    kernel_size: int = 5
+    n_groups: int = 8
+    step_embedding: int = 64
+    train_timesteps: int = 100
+    inference_timesteps: int = 10
+
+    def build(self, specs: EnvironmentSpecs, statistics: Statistics | None) -> "DiffusionHead":
+        """The head for an environment (see `HeadConfig.build`)."""
+        self._check()
+        return DiffusionHead(self, self.policy_specs(specs), statistics)
+
+    def _check(self) -> None:
+        divisor = 2 ** (len(self.down_dims) - 1)
+        if not self.down_dims or self.horizon % divisor:
+            raise ConfigError(
+                f"policy.horizon is {self.horizon}; a U-Net with {len(self.down_dims)} levels (policy.down_dims) "
+                f"halves it {len(self.down_dims) - 1} times, so it must be a multiple of {divisor}."
+            )
+        if self.n_groups < 1 or any(dim < 1 or dim % self.n_groups for dim in self.down_dims):
+            raise ConfigError(
+                f"policy.down_dims is {self.down_dims}; every entry must be a multiple of policy.n_groups, "
+                f"{self.n_groups}."
+            )
+        if self.kernel_size % 2 == 0 or self.step_embedding < 4 or self.step_embedding % 2:
+            raise ConfigError(
+                f"policy.kernel_size must be odd and policy.step_embedding even and at least 4, got "
+                f"{self.kernel_size} and {self.step_embedding}."
+            )
+        if not 1 <= self.inference_timesteps <= self.train_timesteps:
+            raise ConfigError(
+                f"policy.inference_timesteps is {self.inference_timesteps}, expected 1 to "
+                f"{self.train_timesteps} (policy.train_timesteps)."
+            )
+
+
+class DiffusionHead(AbstractHead):
+    """Predicts the noise that was added to normalised actions; removes it step by step to act."""
+
+    def __init__(self, config: DiffusionConfig, specs: PolicySpecs, statistics: Statistics | None) -> None:
+        super().__init__()
+        self.specs = specs
+        environment = specs.environment
+        observation_size = sum(spec.shape[0] for spec in environment.observation.values() if spec.shape)
+        self.observation = ObservationNormaliser(environment.observation, Normalisation.MIN_MAX, statistics)
+        self.action = Normaliser(environment.action, Normalisation.MIN_MAX, statistics)
+        sizes = UnetSizes(tuple(config.down_dims), config.kernel_size, config.n_groups, config.step_embedding)
+        self.unet = ConditionalUnet(environment.action.shape[0], specs.n_obs_steps * observation_size, sizes)
+        self._packed: PackedUnet | None = None
+        self._noise: Any = DDPMScheduler(config.train_timesteps, beta_schedule="squaredcos_cap_v2", clip_sample=True)
+        self._sampler = DdimSampler(config.train_timesteps, config.inference_timesteps)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Mean squared error of the predicted noise (Ho et al. 2020, equation 14).
+
+        Steps beyond the end of an episode count too: they repeat its last action, which teaches to hold it.
+        """
+        actions = self.action(batch["action"])
+        noise = torch.randn_like(actions)
+        steps = torch.randint(len(self._noise.betas), actions.shape[:1], device=actions.device)
+        noisy = self._noise.add_noise(actions, noise, steps)
+        predicted = self.unet(noisy, self.unet.conditioning(self._condition(batch), steps))
+        return F.mse_loss(predicted, noise), {}
+
+    def predict(self, observation: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        """Denoise a chunk by DDIM; (B, horizon, A)."""
+        condition = self._condition(observation)
+        shape = (len(condition), self.specs.horizon, *self.specs.environment.action.shape)
+        sample = torch.randn(shape, generator=generator, device=generator.device).to(condition)
+        steps = self._sampler.timesteps.to(condition.device)
+        films = self.unet.conditioning(
+            condition.repeat(len(steps), 1), steps.repeat_interleave(len(condition))
+        ).unflatten(0, (len(steps), len(condition)))
+        denoise = self.unet if self._packed is None or len(sample) > 1 else self._packed
+        for index, film in enumerate(films):
+            sample = self._sampler.step(index, denoise(sample, film), sample)
+        return self.action.restore(sample)
+
+    def prepare(self) -> None:
+        """Pack the network for one observation at a time on a CPU."""
+        if self.action.centre.device.type == "cpu":
+            self._packed = PackedUnet(self.unet)
+
+    def _condition(self, observation: dict[str, Tensor]) -> Tensor:
+        """The observation history as one vector, (B, n_obs_steps * D)."""
+        return torch.cat(self.observation(observation), dim=-1).flatten(1)
+
+
+class DdimSampler:
+    """DDIM without added noise (Song et al. 2021, equation 12): diffusers' arithmetic with its coefficients tabulated.
+
+    Steps are spaced from the last one backwards ("trailing"), so that a chunk begins where the training's noise does,
+    however few steps there are (Lin et al. 2024, section 3.3).
+    """
+
+    def __init__(self, train_timesteps: int, inference_timesteps: int) -> None:
+        scheduler: Any = DDIMScheduler(
+            train_timesteps, beta_schedule="squaredcos_cap_v2", clip_sample=True, timestep_spacing="trailing"
+        )
+        scheduler.set_timesteps(inference_timesteps)
+        self.timesteps: Tensor = scheduler.timesteps
+        now = [float(scheduler.alphas_cumprod[step]) for step in scheduler.timesteps]
+        before = [*now[1:], float(scheduler.final_alpha_cumprod)]
+        self._coefficients = [
+            (a**0.5, (1 - a) ** 0.5, b**0.5, (1 - b) ** 0.5) for a, b in zip(now, before, strict=True)
+        ]
+
+    def step(self, index: int, noise: Tensor, sample: Tensor) -> Tensor:
+        """The sample one step less noisy, given the noise predicted in it."""
+        signal_now, noise_now, signal_next, noise_next = self._coefficients[index]
+        clean = torch.add(sample, noise, alpha=-noise_now).div_(signal_now).clamp_(-1, 1)
+        return clean.mul_(signal_next).add_(noise, alpha=noise_next)
