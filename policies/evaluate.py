@@ -1,0 +1,129 @@
+"""`armature evaluate`: how often a checkpoint succeeds, on initial states that never change."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import MISSING
+
+from policies import checkpoint
+from policies.evaluation import EpisodeRecord, Evaluation, World, run_episodes
+from robot.config import load
+from robot.episodes.atomic import write_text
+from robot.errors import ConfigError
+from robot.sim import make
+from robot.sim.config import ENV_SCHEMAS, EnvConfig
+
+FILE = "evaluation.json"
+
+
+@dataclass(kw_only=True)
+class EvaluateConfig:
+    """Keys of `configs/evaluate.yaml`.
+
+    Attributes:
+        env: The world to evaluate in; its specs must be those that the policy was trained on.
+        checkpoint: A run, whose newest checkpoint is taken, or one checkpoint.
+        episodes: Number of episodes.
+        seed: Episode i begins from `seed + i`.
+        workers: Processes that run episodes; the result does not depend on their number.
+        video_episodes: Of how many episodes, from the first, a video is made.
+        device: torch's name of the device that the policy runs on.
+    """
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    checkpoint: str = MISSING
+    episodes: int = 50
+    seed: int = 100_000
+    workers: int = 2
+    video_episodes: int = 3
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for key, least in (("episodes", 1), ("seed", 0), ("workers", 1), ("video_episodes", 0)):
+            if getattr(self, key) < least:
+                raise ConfigError(f"{key} is {getattr(self, key)}, expected at least {least}.")
+
+
+def main(overrides: list[str]) -> int:
+    """Evaluate, write `evaluation.json` beside the checkpoints, and print the success rates."""
+    config = load("evaluate", EvaluateConfig, overrides, {"env": ENV_SCHEMAS})
+    result = evaluate(config, partial(make, config.env))
+    final, sticky = result["success_final"], result["success_sticky"]
+    print(f"success at the end  {_percent(final)}\nsuccess at any time {_percent(sticky)}")
+    print(f"inference           p50 {result['inference_ms']['p50']:.1f} ms, p99 {result['inference_ms']['p99']:.1f} ms")
+    if result["video_error"]:
+        print(f"no videos: {result['video_error']}")
+    print(f"{run_of(config.checkpoint) / FILE}")
+    return 0
+
+
+def evaluate(config: EvaluateConfig, world: World) -> dict[str, Any]:
+    """Run the episodes and write the result.
+
+    Args:
+        config: What to run.
+        world: Makes an environment; is called in every worker process.
+
+    Raises:
+        CheckpointError: The checkpoint does not load, or is of an environment with other specs.
+        ArmatureError: A worker process died.
+    """
+    folder = checkpoint.locate(config.checkpoint)
+    description = checkpoint.describe(folder)
+    out = run_of(config.checkpoint)
+    job = Evaluation(folder, config.device, world, out / "videos", config.seed, config.video_episodes)
+    records = run_episodes(job, config.episodes, config.workers)
+    result = {
+        "checkpoint": str(folder),
+        "step": description.step,
+        "dataset": description.dataset,
+        "env": asdict(config.env),
+        "seed": config.seed,
+        **summary(records),
+        "records": [record.to_json() for record in records],
+    }
+    write_text(out / FILE, json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def run_of(path: str | Path) -> Path:
+    """The run folder of a checkpoint; a checkpoint outside a run is its own."""
+    folder = checkpoint.locate(path)
+    return folder.parent.parent if folder.parent.name == "checkpoints" else folder
+
+
+def summary(records: list[EpisodeRecord]) -> dict[str, Any]:
+    """Rates with intervals, means, and percentiles of the inference time."""
+    inference_ms = np.concatenate([record.inference_ms for record in records])
+    return {
+        "episodes": len(records),
+        "success_final": rate([record.success_final for record in records]),
+        "success_sticky": rate([record.success_sticky for record in records]),
+        "mean_return": float(np.mean([record.episode_return for record in records])),
+        "mean_steps": float(np.mean([record.steps for record in records])),
+        "inference_ms": {f"p{q}": float(np.percentile(inference_ms, q)) for q in (50, 99)},
+        "video_error": next((record.video_error for record in records if record.video_error), ""),
+    }
+
+
+def rate(successes: list[bool]) -> dict[str, float]:
+    """Share of successes with its Wilson interval."""
+    low, high = wilson(sum(successes), len(successes))
+    return {"rate": sum(successes) / len(successes), "low": low, "high": high}
+
+
+def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Score interval of a binomial proportion (Wilson 1927), 95 % by default; holds at 0 and at 1 too."""
+    p, correction = successes / trials, z * z / trials
+    centre = (p + correction / 2) / (1 + correction)
+    half = z / (1 + correction) * math.sqrt(p * (1 - p) / trials + correction / (4 * trials))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _percent(value: dict[str, float]) -> str:
+    return f"{value['rate']:.1%}  (95 % interval {value['low']:.1%} to {value['high']:.1%})"
