@@ -85,6 +85,8 @@ class SharedMemory:
         """Map what `create` made; `fd` was inherited from the process that did."""
         self.fd = fd
         try:
+            # fstat also refuses -1, for which mmap would give memory that nobody else sees.
+            os.fstat(fd)
             self._map = mmap.mmap(fd, _SIZE)
         except (OSError, ValueError) as error:
             raise BridgeError(f"File descriptor {fd} is not the bridge's shared memory: {error}.") from error
