@@ -31,6 +31,12 @@ NULLSPACE_KP = 10.0
 """Stiffness of the posture task in the null space [1/s^2], robosuite's."""
 
 
+_options: Any = njit  # numba's types do not know the flags about wrappers
+_entry = _options(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+# What Python never calls needs no wrapper for Python, whose unpacking of the tuples takes longest to compile.
+_inner = _options(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
 @intrinsic
 def _call_step(typingctx: Any, function: Any, model: Any, data: Any) -> Any:
     """`void function(model, data)` at an integer address."""
@@ -71,7 +77,7 @@ def _call_full(typingctx: Any, function: Any, model: Any, out: Any, inertia: Any
     return types.void(*[types.int64] * 4), codegen
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_entry
 def cholesky(a: np.ndarray, n: int) -> bool:
     """Lower Cholesky factor of the leading n x n block, in place; False where a pivot is too small to be trusted."""
     largest = 0.0
@@ -93,22 +99,22 @@ def cholesky(a: np.ndarray, n: int) -> bool:
     return is_sound
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _solve_factored(factor: np.ndarray, b: np.ndarray, n: int) -> None:
-    """Solve L L^T x = b in place."""
+@_inner
+def _solve_factored(factor: np.ndarray, b: np.ndarray, at: int, n: int) -> None:
+    """Solve L L^T x = b[at : at + n] in place."""
     for i in range(n):
-        value = b[i]
+        value = b[at + i]
         for k in range(i):
-            value -= factor[i, k] * b[k]
-        b[i] = value / factor[i, i]
+            value -= factor[i, k] * b[at + k]
+        b[at + i] = value / factor[i, i]
     for i in range(n - 1, -1, -1):
-        value = b[i]
+        value = b[at + i]
         for k in range(i + 1, n):
-            value -= factor[k, i] * b[k]
-        b[i] = value / factor[i, i]
+            value -= factor[k, i] * b[at + k]
+        b[at + i] = value / factor[i, i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_inner
 def _rotate(a: np.ndarray, v: np.ndarray, n: int, p: int, q: int) -> None:
     """One Jacobi rotation that clears a[p, q]."""
     theta = (a[q, q] - a[p, p]) / (2.0 * a[p, q])
@@ -128,7 +134,7 @@ def _rotate(a: np.ndarray, v: np.ndarray, n: int, p: int, q: int) -> None:
         v[k, p], v[k, q] = c * left - s * right, s * left + c * right
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_inner
 def _diagonalise(a: np.ndarray, v: np.ndarray, n: int) -> None:
     """Eigenvalues of a symmetric a onto its diagonal, eigenvectors into the columns of v: the cyclic Jacobi method
     (Golub and Van Loan, Matrix Computations, 8.5).
@@ -143,9 +149,9 @@ def _diagonalise(a: np.ndarray, v: np.ndarray, n: int) -> None:
                     _rotate(a, v, n, p, q)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def solve_spectral(a: np.ndarray, v: np.ndarray, b: np.ndarray, n: int) -> None:
-    """b := pinv(a) b for a symmetric a; overwrites a and v."""
+@_entry
+def solve_spectral(a: np.ndarray, v: np.ndarray, b: np.ndarray, at: int, n: int) -> None:
+    """x := pinv(a) x for x = b[at : at + n] and a symmetric a; overwrites a and v."""
     _diagonalise(a, v, n)
     largest = 0.0
     for i in range(n):
@@ -154,31 +160,31 @@ def solve_spectral(a: np.ndarray, v: np.ndarray, b: np.ndarray, n: int) -> None:
         share = 0.0
         if abs(a[i, i]) > PINV_CUTOFF * largest:
             for k in range(n):
-                share += v[k, i] * b[k]
+                share += v[k, i] * b[at + k]
             share /= a[i, i]
         a[i, 0] = share
     for k in range(n):
-        b[k] = 0.0
+        b[at + k] = 0.0
         for i in range(n):
-            b[k] += a[i, 0] * v[k, i]
+            b[at + k] += a[i, 0] * v[k, i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _solve_block(work: Work, first: int, n: int, b: np.ndarray) -> None:
-    """b := pinv(block) b for the n x n diagonal block of J M^-1 J^T that begins at `first`."""
+@_inner
+def _solve_block(work: Work, b: np.ndarray, at: int, n: int) -> None:
+    """x := pinv(A) x for x = b[at : at + n] and A the diagonal block of J M^-1 J^T in the same rows."""
     for i in range(n):
         for j in range(n):
-            work.square[i, j] = work.inverse_lambda[first + i, first + j]
+            work.square[i, j] = work.inverse_lambda[at + i, at + j]
     if cholesky(work.square, n):
-        _solve_factored(work.square, b, n)
+        _solve_factored(work.square, b, at, n)
         return
     for i in range(n):
         for j in range(n):
-            work.square[i, j] = work.inverse_lambda[first + i, first + j]
-    solve_spectral(work.square, work.vectors, b, n)
+            work.square[i, j] = work.inverse_lambda[at + i, at + j]
+    solve_spectral(work.square, work.vectors, b, at, n)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_inner
 def _read_dynamics(plant: Plant, work: Work) -> None:
     """Jacobian of the tool and mass matrix of the arm, from the state that `mj_step1` has just computed."""
     n = plant.arm_dof.shape[0]
@@ -197,7 +203,7 @@ def _read_dynamics(plant: Plant, work: Work) -> None:
             work.mass[i, j] = work.full[plant.arm_dof[i], plant.arm_dof[j]]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_inner
 def _invert_lambda(work: Work, n: int) -> None:
     """J M^-1 J^T, through M = L L^T and L^-1 J^T."""
     for i in range(n):
@@ -219,7 +225,7 @@ def _invert_lambda(work: Work, n: int) -> None:
             work.inverse_lambda[c, r] = value
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_inner
 def _desired_wrench(plant: Plant, gains: Gains, goal: Goal, work: Work) -> None:
     """Spring and damper from the tool to its goal, as an acceleration in `work.wrench`."""
     n = plant.arm_dof.shape[0]
@@ -245,7 +251,7 @@ def _desired_wrench(plant: Plant, gains: Gains, goal: Goal, work: Work) -> None:
         work.wrench[5] += gains.kp[5] * 0.5 * (t0 * w1 - t1 * w0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_inner
 def _posture_torque(plant: Plant, goal: Goal, work: Work) -> None:
     """M (kp (q0 - q) - kv dq), critically damped, in `work.posture`; J times the bracket in `work.rhs`."""
     n = plant.arm_dof.shape[0]
@@ -265,7 +271,7 @@ def _posture_torque(plant: Plant, goal: Goal, work: Work) -> None:
         work.rhs[i] = value
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_inner
 def _control(plant: Plant, gains: Gains, goal: Goal, work: Work) -> None:
     """Operational-space torques (Khatib 1987) with gravity compensation and a posture in the null space, into ctrl.
 
@@ -275,13 +281,14 @@ def _control(plant: Plant, gains: Gains, goal: Goal, work: Work) -> None:
     _read_dynamics(plant, work)
     _invert_lambda(work, n)
     _desired_wrench(plant, gains, goal, work)
-    if gains.is_uncoupled:
-        _solve_block(work, 0, 3, work.wrench[:3])
-        _solve_block(work, 3, 3, work.wrench[3:])
-    else:
-        _solve_block(work, 0, 6, work.wrench)
+    # Sizes that the compiler does not know: it would make a variant of everything below for each number.
+    six = work.jac.shape[0]
+    block = work.jac_pos.shape[0] if gains.is_uncoupled else six
+    for at in range(0, six, block):
+        _solve_block(work, work.wrench, at, block)
     _posture_torque(plant, goal, work)
-    _solve_block(work, 0, 6, work.rhs)
+    for at in range(0, six, six):
+        _solve_block(work, work.rhs, at, six)
     for j in range(n):
         value = plant.bias[plant.arm_dof[j]] + work.posture[j]
         for i in range(6):
@@ -289,7 +296,7 @@ def _control(plant: Plant, gains: Gains, goal: Goal, work: Work) -> None:
         plant.ctrl[plant.arm_ctrl[j]] = min(max(value, gains.torque_low[j]), gains.torque_high[j])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_entry
 def rotation(vector: np.ndarray, out: np.ndarray) -> None:
     """Rotation matrix of an axis-angle vector, rounded through float32 where robosuite's `quat2mat` is."""
     angle = np.sqrt(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2])
@@ -305,7 +312,7 @@ def rotation(vector: np.ndarray, out: np.ndarray) -> None:
     out[2, 0], out[2, 1], out[2, 2] = x * z - y * w, y * z + x * w, 1.0 - x * x - y * y
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_inner
 def _resolve_delta(plant: Plant, goal: Goal, work: Work) -> None:
     """Turn the waiting delta into a goal, relative to the pose reached now."""
     rotation(goal.delta[3:], work.square)
@@ -326,7 +333,7 @@ def _resolve_delta(plant: Plant, goal: Goal, work: Work) -> None:
     goal.is_pending[0] = False
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_entry
 def move_fingers(goal: Goal, gains: Gains, command: float, steps: float) -> None:
     """Move the fingers' settings towards closed (command > 0) or open (< 0) at the gripper's speed."""
     for i in range(goal.finger.shape[0]):
@@ -334,7 +341,7 @@ def move_fingers(goal: Goal, gains: Gains, command: float, steps: float) -> None
         goal.finger[i] = min(max(setting, -1.0), 1.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_entry
 def advance(plant: Plant, gains: Gains, goal: Goal, work: Work, substeps: int) -> None:
     """Run physics substeps with the controller between the halves of each. Holds no lock and allocates nothing."""
     for substep in range(substeps):
@@ -348,7 +355,7 @@ def advance(plant: Plant, gains: Gains, goal: Goal, work: Work, substeps: int) -
         _call_step(plant.step2, plant.model, plant.data)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_entry
 def pose_in_base(pos: np.ndarray, mat: np.ndarray, base_pos: np.ndarray, base_mat: np.ndarray, out: np.ndarray) -> None:
     """Position and 6-D rotation in the base frame, into out (9,).
 

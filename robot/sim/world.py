@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +27,10 @@ def import_robosuite() -> Any:
     logger = logging.getLogger("robosuite_logs")
     logger.disabled = True
     try:
-        import robosuite
+        with warnings.catch_warnings():
+            # Its docstrings hold invalid escapes, which Python remarks on whenever it compiles them.
+            warnings.simplefilter("ignore")
+            import robosuite
     finally:
         logger.disabled = False
         os.environ.pop("MUJOCO_GL", None)

@@ -166,7 +166,7 @@ def test_spectral_solution_is_pinvs(jacobian: np.ndarray, lost: int) -> None:
     a, b = jacobian @ jacobian.T, np.arange(1.0, 7.0)
     expected = np.linalg.pinv(a) @ b
     x = b.copy()
-    solve_spectral(a.copy(), np.zeros((6, 6)), x, 6)
+    solve_spectral(a.copy(), np.zeros((6, 6)), x, 0, 6)
     np.testing.assert_allclose(x, expected, rtol=1e-6, atol=1e-8 * np.abs(expected).max())
 
 
