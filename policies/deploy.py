@@ -162,8 +162,9 @@ def _folder(settings: DeployConfig) -> Path:
         return Path(settings.out)
     if settings.checkpoint.startswith(EXPERT):
         return Path("runs") / settings.checkpoint.removeprefix(EXPERT) / "expert"
-    path = Path(settings.checkpoint)
-    return path if path.is_dir() else path.parent
+    from policies.evaluate import run_of
+
+    return run_of(settings.checkpoint)
 
 
 def _sentence(report: dict[str, Any], path: Path) -> str:

@@ -130,14 +130,18 @@ class PolicyNode:
         # Nothing moves until the first chunk is there, so the observation is as good then as it was.
         chunk = self._infer(state, 0, result)
         self._client.arm()
-        self._play(chunk, result, limit_s, on_tick)
+        unanswered = self._play(chunk, result, limit_s, on_tick)
         self._client.disarm()
         self._rest()
+        # The policy must not be reset while it still thinks about the last episode.
+        while unanswered is not None and not unanswered.future.done():
+            self._client.state()
         return result
 
     def _play(
         self, chunk: ActionChunk, result: EpisodeResult, limit_s: float, on_tick: Callable[[int], None] | None
-    ) -> None:
+    ) -> _Request | None:
+        """Tick until the episode is over; the inference that is under way then."""
         start_ns = self._client.now_ns()
         planned_ns = self._send(chunk, start_ns, start_ns, start_ns, result)
         pending: _Request | None = None
@@ -160,9 +164,10 @@ class PolicyNode:
             if on_tick is not None:
                 on_tick(tick)
             if held >= needed:
-                return
+                return pending
             if pending is None and tick >= next_request:
                 pending = self._request(tick, state)
+        return pending
 
     def _needed(self, state: BridgeState) -> Observation:
         """What the policy was trained on, of what the bridge gives."""
