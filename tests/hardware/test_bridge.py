@@ -365,12 +365,12 @@ def test_a_gateway_that_hangs_ends_the_real_time_process() -> None:
         assert "the gateway is silent" in errors
 
 
-@pytest.mark.parametrize("whom", ["group", "gateway", "twice", "term"])
+@pytest.mark.parametrize("whom", ["gateway", "twice", "term"])
 def test_ctrl_c_leaves_nothing_behind(whom: str) -> None:
     memory = set(os.listdir("/dev/shm"))
     with running() as up:
         pids = children(up.process)
-        if whom in ("group", "twice"):
+        if whom == "twice":
             os.killpg(up.process.pid, signal.SIGINT)
         if whom in ("gateway", "twice"):
             up.process.send_signal(signal.SIGINT)
