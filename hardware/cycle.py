@@ -19,6 +19,8 @@ from robot.errors import BridgeError, DeviceError
 
 STANDSTILL_RADPS = 0.05
 """An arm whose joints are all slower than this stands still."""
+COMMANDS_A_CYCLE = 4
+"""A flood of commands waits; it does not delay the loop."""
 _STATISTICS_EVERY = 128
 
 
@@ -36,6 +38,7 @@ class Cycle:
         self._arm, self._memory, self._pacer = arm, memory, pacer
         self._action = arm.specs.environment.action
         self._low, self._high = self._action.bounds()
+        self._dt_ns = round(arm.specs.environment.dt_s * 1e9)
         self._clip = Clamp.NONE
         layout = state_layout(arm.specs)
         self._flat = np.zeros(layout.size)
@@ -58,7 +61,9 @@ class Cycle:
         self._status[INDEX["clamp_mask"]] = Clamp.NONE
         self._read()
         self._guard(now_ns)
-        while (command := self._memory.commands.pop()) is not None:
+        for _ in range(COMMANDS_A_CYCLE):
+            if (command := self._memory.commands.pop()) is None:
+                break
             self._obey(command, now_ns)
         if self.mode in (Mode.ARMED, Mode.BRAKING):
             self._move(now_ns)
@@ -124,6 +129,8 @@ class Cycle:
             return Reject.NOT_ARMED
         if command.rows is None or command.rows.shape[1:] != self._action.shape:
             return Reject.SHAPE
+        if abs(command.dt_ns - self._dt_ns) > self._dt_ns // 100:
+            return Reject.PERIOD
         if not np.isfinite(command.rows).all():
             return Reject.NOT_FINITE
         rows = np.clip(command.rows, self._low, self._high)
@@ -197,6 +204,7 @@ class Cycle:
             verdict = check.apply(self._target, self._situation)
             if isinstance(verdict, Fault):
                 self.halt(verdict)
+                self._target[:] = self._written
                 return
             if verdict:
                 clamp |= verdict

@@ -142,6 +142,8 @@ class Gateway:
             frame = decode(data)
             if frame.boot_id != self._boot_id or frame.type not in (FrameType.CHUNK, FrameType.HEARTBEAT):
                 raise WireError(f"The command channel takes chunks and heartbeats of boot {self._boot_id}.")
+            if frame.sequence >= 2**53:
+                raise WireError(f"Sequence number {frame.sequence} is not exact as a float64.")
             chunk = chunk_rows(frame) if frame.type == FrameType.CHUNK else None
         except WireError:
             self._refuse(Reject.BAD_FRAME)
@@ -152,8 +154,6 @@ class Gateway:
             self._refuse(Reject.FULL)
 
     def _push_chunk(self, frame: Frame, rows: np.ndarray, dt_s: float) -> bool:
-        if frame.sequence >= 2**53:
-            return False
         command = Command(Kind.CHUNK, frame.session, frame.sequence, frame.t_exec_ns, round(dt_s * 1e9), rows=rows)
         return self._memory.commands.push(command)
 

@@ -33,6 +33,8 @@ class Reject(IntEnum):
     TOO_FAR_AHEAD = 7
     FULL = 8
     BAD_FRAME = 9
+    PERIOD = 10
+    """The rows are not one control period long, so that their deltas mean another speed."""
 
 
 class Plan:

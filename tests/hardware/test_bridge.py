@@ -365,6 +365,15 @@ def test_a_gateway_that_hangs_ends_the_real_time_process() -> None:
         assert "the gateway is silent" in errors
 
 
+def test_a_real_time_process_that_dies_ends_the_bridge() -> None:
+    with running() as up:
+        os.kill(children(up.process)[0], signal.SIGKILL)
+        _, errors = up.process.communicate(timeout=5)
+        assert up.process.returncode == 1
+        assert "ended by itself" in errors
+        assert "Traceback" not in errors
+
+
 @pytest.mark.parametrize("whom", ["gateway", "twice", "term"])
 def test_ctrl_c_leaves_nothing_behind(whom: str) -> None:
     memory = set(os.listdir("/dev/shm"))

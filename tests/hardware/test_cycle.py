@@ -73,11 +73,13 @@ class Rig:
         self.memory.words[Word.LEASE_SESSION] = session
         self.memory.words[Word.LEASE_UNTIL_NS] = self.now + int(for_s * 1e9)
 
-    def send(self, rows: Any, session: int = HOLDER, sequence: int | None = None, t0: int | None = None) -> Reject:
+    def send(
+        self, rows: Any, session: int = HOLDER, sequence: int | None = None, t0: int | None = None, dt: int = DT
+    ) -> Reject:
         self.sequence += 1
         number, t0 = self.sequence if sequence is None else sequence, self.now if t0 is None else t0
         before = self.status("rejected")
-        self.memory.commands.push(Command(Kind.CHUNK, session, number, t0, DT, rows=np.atleast_2d(rows).astype(float)))
+        self.memory.commands.push(Command(Kind.CHUNK, session, number, t0, dt, rows=np.atleast_2d(rows).astype(float)))
         self.run(1)
         return Reject(int(self.status("reject"))) if self.status("rejected") > before else Reject.NONE
 
@@ -146,7 +148,18 @@ def test_replayed_late_and_early_chunks_are_rejected() -> None:
     assert rig.send(UP, sequence=11, t0=rig.now - 2 * DT) == Reject.TOO_LATE
     assert rig.send(UP, sequence=11, t0=rig.now + 2 * 10**9) == Reject.TOO_FAR_AHEAD
     assert rig.send(UP, sequence=11, session=OTHER) == Reject.NO_LEASE
+    assert rig.send(UP, sequence=11, dt=DT // 10) == Reject.PERIOD
     assert rig.send(UP, sequence=11) == Reject.NONE
+
+
+def test_a_flood_of_commands_waits() -> None:
+    rig = Rig().armed()
+    for number in range(1, 21):
+        rig.memory.commands.push(Command(Kind.CHUNK, HOLDER, number, rig.now, DT, rows=np.zeros((1, 7))))
+    rig.run(1)
+    assert rig.status("last_sequence") == 4
+    rig.run(4)
+    assert rig.status("last_sequence") == 20
 
 
 def test_actions_beyond_the_range_are_clamped_and_reported() -> None:
