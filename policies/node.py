@@ -43,6 +43,7 @@ class EpisodeResult:
         dropped_rows: Rows whose time had passed when their chunk was ready.
         inference_s: Duration of each inference.
         observation_age_s: Age of the observation behind a chunk when its first row began.
+        fault: Why the bridge stopped a simulated arm; empty if it did not.
     """
 
     seed: int
@@ -55,6 +56,7 @@ class EpisodeResult:
     dropped_rows: int = 0
     inference_s: list[float] = field(default_factory=list)
     observation_age_s: list[float] = field(default_factory=list)
+    fault: str = ""
 
 
 class DelayEstimate:
@@ -103,6 +105,7 @@ class PolicyNode:
         self._dt_ns = round(self._dt_s * 1e9)
         self._history = ObservationHistory(policy.specs.n_obs_steps)
         self._delay = DelayEstimate()
+        self._pending: _Request | None = None
 
     def warm_up(self) -> None:
         """Infer twice on the present observation, so that the first chunk of an episode is not the slow one."""
@@ -116,7 +119,7 @@ class PolicyNode:
 
         Raises:
             BridgeError: The bridge fell silent or refused.
-            SafetyError: The bridge latched a stop.
+            SafetyError: The bridge latched a stop, on an arm that is not simulated.
         """
         result = EpisodeResult(seed)
         self._client.home(seed)
@@ -130,31 +133,38 @@ class PolicyNode:
         # Nothing moves until the first chunk is there, so the observation is as good then as it was.
         chunk = self._infer(state, 0, result)
         self._client.arm()
-        unanswered = self._play(chunk, result, limit_s, on_tick)
-        self._client.disarm()
+        try:
+            self._play(chunk, result, limit_s, on_tick)
+            self._client.disarm()
+        except SafetyError as error:
+            # Nobody but a human lets a real arm go on after a stop; a simulated one begins its next scene.
+            if not self._client.schema.arm.is_simulated:
+                raise
+            result.fault, result.success_final = str(error), False
+            self._client.reset()
         self._rest()
         # The policy must not be reset while it still thinks about the last episode.
-        while unanswered is not None and not unanswered.future.done():
+        while self._pending is not None and not self._pending.future.done():
             self._client.state()
+        self._pending = None
         return result
 
     def _play(
         self, chunk: ActionChunk, result: EpisodeResult, limit_s: float, on_tick: Callable[[int], None] | None
-    ) -> _Request | None:
-        """Tick until the episode is over; the inference that is under way then."""
+    ) -> None:
+        """Tick until the episode is over. An inference may be under way then."""
         start_ns = self._client.now_ns()
         planned_ns = self._send(chunk, start_ns, start_ns, start_ns, result)
-        pending: _Request | None = None
         next_request = self._ticks_until_next(0, len(chunk.actions))
         held, needed = 0, max(1, round(self._hold_s / self._dt_s))
         for tick in range(1, math.ceil(limit_s / self._dt_s) + 1):
             tick_ns = start_ns + tick * self._dt_ns
             while self._client.now_ns() < tick_ns:
-                if pending is not None and self._is_done(pending, tick_ns):
-                    planned_ns, next_request = self._dispatch(pending, start_ns, result)
-                    pending = None
-                elif pending is None:
+                if self._pending is None:
                     time.sleep(max(0.0, (tick_ns - self._client.now_ns()) / 1e9))
+                elif self._is_done(self._pending, tick_ns):
+                    planned_ns, next_request = self._dispatch(self._pending, start_ns, result)
+                    self._pending = None
             state = self._require_armed(self._client.state())
             self._history.push(self._needed(state))
             result.starved_ticks += planned_ns < tick_ns
@@ -164,10 +174,9 @@ class PolicyNode:
             if on_tick is not None:
                 on_tick(tick)
             if held >= needed:
-                return pending
-            if pending is None and tick >= next_request:
-                pending = self._request(tick, state)
-        return pending
+                return
+            if self._pending is None and tick >= next_request:
+                self._pending = self._request(tick, state)
 
     def _needed(self, state: BridgeState) -> Observation:
         """What the policy was trained on, of what the bridge gives."""

