@@ -112,7 +112,8 @@ class ACTHead(AbstractHead):
         memory = torch.stack([self.style_to_token(style), *tokens], dim=1)
         for layer in self.encoder:
             memory = layer(memory, self.token_position)
-        x = torch.zeros_like(self.query).expand(len(style), -1, -1)
+        # From zeros, as in the public code, the first layer's self-attention would have values of no content.
+        x = self.query.expand(len(style), -1, -1)
         for layer in self.decoder:
             x = layer(x, self.query, memory, self.token_position)
         return self.to_action(self.norm(x))
@@ -152,7 +153,7 @@ class Attention(nn.Module):
         super().__init__()
         self._heads, self._dropout = config.n_heads, config.dropout
         self.to_query = nn.Linear(config.width, config.width)
-        self.to_key = nn.Linear(config.width, config.width)
+        self.to_key = nn.Linear(config.width, config.width, bias=False)  # softmax takes no notice of one
         self.to_value = nn.Linear(config.width, config.width)
         self.out = nn.Linear(config.width, config.width)
 

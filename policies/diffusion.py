@@ -4,12 +4,13 @@ Legend: B batch, A action, D observation, G conditioning.
 """
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, DDPMScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from policies.base import AbstractHead, Batch, HeadConfig, Metrics, ObservationNormaliser
 from policies.normalisation import Normalisation, Normaliser, Statistics
@@ -17,6 +18,15 @@ from policies.packed_unet import PackedUnet
 from policies.unet import ConditionalUnet, UnetSizes
 from robot.contract import EnvironmentSpecs, PolicySpecs
 from robot.errors import ConfigError
+
+
+class Prediction(Enum):
+    """What the network is asked for; named as the command line spells it."""
+
+    epsilon = "epsilon"
+    """The noise in the sample, as Chi et al. do."""
+    sample = "sample"
+    """The actions without the noise: the same optimum, reached in fewer steps when training is short."""
 
 
 @dataclass(kw_only=True)
@@ -28,6 +38,9 @@ class DiffusionConfig(HeadConfig):
         kernel_size: Width of the convolutions, odd.
         n_groups: Groups of the group normalisations; divides every number of channels.
         step_embedding: Width of the embedding of the denoising step, even.
+        observation_embedding: Width of the two layers that read the observations. Chi et al. hand them to the
+            U-Net raw; with the layers, short trainings get further.
+        prediction: What the network is asked for.
         train_timesteps: Steps of the diffusion process that the network is trained on.
         inference_timesteps: DDIM steps that make a chunk.
     """
@@ -38,12 +51,14 @@ class DiffusionConfig(HeadConfig):
     lr: float = 1e-3
     beta1: float = 0.95
     weight_decay: float = 1e-6
-    down_dims: list[int] = field(default_factory=lambda: [64, 128, 256])
+    down_dims: list[int] = field(default_factory=lambda: [32, 64])
     kernel_size: int = 5
     n_groups: int = 8
     step_embedding: int = 64
+    observation_embedding: int = 256
+    prediction: Prediction = Prediction.sample
     train_timesteps: int = 100
-    inference_timesteps: int = 10
+    inference_timesteps: int = 8
 
     def build(self, specs: EnvironmentSpecs, statistics: Statistics | None) -> "DiffusionHead":
         """The head for an environment (see `HeadConfig.build`)."""
@@ -75,23 +90,28 @@ class DiffusionConfig(HeadConfig):
 
 
 class DiffusionHead(AbstractHead):
-    """Predicts the noise that was added to normalised actions; removes it step by step to act."""
+    """Tells noise and normalised actions apart; removes the noise step by step to act."""
 
     def __init__(self, config: DiffusionConfig, specs: PolicySpecs, statistics: Statistics | None) -> None:
         super().__init__()
         self.specs = specs
         environment = specs.environment
         observation_size = sum(spec.shape[0] for spec in environment.observation.values() if spec.shape)
-        self.observation = ObservationNormaliser(environment.observation, Normalisation.MIN_MAX, statistics)
+        self.observation = ObservationNormaliser(environment.observation, Normalisation.Z_SCORE, statistics)
         self.action = Normaliser(environment.action, Normalisation.MIN_MAX, statistics)
         sizes = UnetSizes(tuple(config.down_dims), config.kernel_size, config.n_groups, config.step_embedding)
-        self.unet = ConditionalUnet(environment.action.shape[0], specs.n_obs_steps * observation_size, sizes)
+        width = config.observation_embedding
+        self.encoder = nn.Sequential(
+            nn.Linear(specs.n_obs_steps * observation_size, width), nn.Mish(), nn.Linear(width, width)
+        )
+        self.unet = ConditionalUnet(environment.action.shape[0], width, sizes)
+        self._prediction = config.prediction
         self._packed: PackedUnet | None = None
         self._noise: Any = DDPMScheduler(config.train_timesteps, beta_schedule="squaredcos_cap_v2", clip_sample=True)
-        self._sampler = DdimSampler(config.train_timesteps, config.inference_timesteps)
+        self._sampler = DdimSampler(config.train_timesteps, config.inference_timesteps, config.prediction)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Mean squared error of the predicted noise (Ho et al. 2020, equation 14).
+        """Mean squared error of the predicted noise (Ho et al. 2020, equation 14) or of the predicted actions.
 
         Steps beyond the end of an episode count too: they repeat its last action, which teaches to hold it.
         """
@@ -100,7 +120,8 @@ class DiffusionHead(AbstractHead):
         steps = torch.randint(len(self._noise.betas), actions.shape[:1], device=actions.device)
         noisy = self._noise.add_noise(actions, noise, steps)
         predicted = self.unet(noisy, self.unet.conditioning(self._condition(batch), steps))
-        return F.mse_loss(predicted, noise), {}
+        target = noise if self._prediction is Prediction.epsilon else actions
+        return F.mse_loss(predicted, target), {}
 
     def predict(self, observation: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         """Denoise a chunk by DDIM; (B, horizon, A)."""
@@ -122,8 +143,8 @@ class DiffusionHead(AbstractHead):
             self._packed = PackedUnet(self.unet)
 
     def _condition(self, observation: dict[str, Tensor]) -> Tensor:
-        """The observation history as one vector, (B, n_obs_steps * D)."""
-        return torch.cat(self.observation(observation), dim=-1).flatten(1)
+        """The observation history as one vector, (B, G)."""
+        return self.encoder(torch.cat(self.observation(observation), dim=-1).flatten(1))
 
 
 class DdimSampler:
@@ -133,11 +154,15 @@ class DdimSampler:
     however few steps there are (Lin et al. 2024, section 3.3).
     """
 
-    def __init__(self, train_timesteps: int, inference_timesteps: int) -> None:
+    def __init__(self, train_timesteps: int, inference_timesteps: int, prediction: Prediction) -> None:
         scheduler: Any = DDIMScheduler(
-            train_timesteps, beta_schedule="squaredcos_cap_v2", clip_sample=True, timestep_spacing="trailing"
+            train_timesteps,
+            beta_schedule="squaredcos_cap_v2",
+            clip_sample=True,
+            timestep_spacing="trailing",
         )
         scheduler.set_timesteps(inference_timesteps)
+        self._prediction = prediction
         self.timesteps: Tensor = scheduler.timesteps
         now = [float(scheduler.alphas_cumprod[step]) for step in scheduler.timesteps]
         before = [*now[1:], float(scheduler.final_alpha_cumprod)]
@@ -145,8 +170,12 @@ class DdimSampler:
             (a**0.5, (1 - a) ** 0.5, b**0.5, (1 - b) ** 0.5) for a, b in zip(now, before, strict=True)
         ]
 
-    def step(self, index: int, noise: Tensor, sample: Tensor) -> Tensor:
-        """The sample one step less noisy, given the noise predicted in it."""
+    def step(self, index: int, predicted: Tensor, sample: Tensor) -> Tensor:
+        """The sample one step less noisy, given what the network predicted from it."""
         signal_now, noise_now, signal_next, noise_next = self._coefficients[index]
-        clean = torch.add(sample, noise, alpha=-noise_now).div_(signal_now).clamp_(-1, 1)
+        if self._prediction is Prediction.epsilon:
+            noise, clean = predicted, torch.add(sample, predicted, alpha=-noise_now).div_(signal_now)
+        else:
+            noise, clean = torch.add(sample, predicted, alpha=-signal_now).div_(noise_now), predicted
+        clean = clean.clamp(-1, 1)
         return clean.mul_(signal_next).add_(noise, alpha=noise_next)

@@ -1,0 +1,86 @@
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from policies.evaluate import EvaluateConfig, evaluate, wilson
+from robot.contract import EnvironmentSpecs
+from robot.errors import ArmatureError, CheckpointError, ConfigError
+from tests.policies.worlds import SPECS, PointWorld, blind_world, dying_world, trained
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy that finds most goals of the point world."""
+    return trained(tmp_path_factory.mktemp("run"), "act", steps=300, batch_size=64, save_every=300, lr=3e-3)
+
+
+def config(run: Path, **changes: int) -> EvaluateConfig:
+    return EvaluateConfig(checkpoint=str(run), **({"episodes": 6, "workers": 2, "video_episodes": 0} | changes))
+
+
+def test_the_result_does_not_depend_on_the_number_of_workers(run: Path) -> None:
+    results = [evaluate(config(run, workers=workers), PointWorld) for workers in (1, 2)]
+    for result in results:
+        del result["inference_ms"]
+        for record in result["records"]:
+            del record["inference_ms"]
+    assert results[0] == results[1]
+    assert [record["seed"] for record in results[0]["records"]] == list(range(100_000, 100_006))
+    assert results[0]["success_sticky"]["rate"] > 0.5
+    assert json.loads((run / "evaluation.json").read_text())["episodes"] == 6
+
+
+def test_videos_are_made_of_the_first_episodes(run: Path) -> None:
+    import av
+
+    result = evaluate(config(run, episodes=2, video_episodes=1), PointWorld)
+    assert result["video_error"] == ""
+    video = Path(result["records"][0]["video"])
+    assert result["records"][1]["video"] == ""
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert sum(1 for _ in container.decode(stream)) == result["records"][0]["steps"]
+
+
+def test_without_rendering_the_numbers_are_the_same(run: Path) -> None:
+    blind = evaluate(config(run, episodes=2, video_episodes=2), blind_world)
+    seeing = evaluate(config(run, episodes=2, video_episodes=2), PointWorld)
+    assert blind["video_error"] == "no OpenGL here"
+    assert blind["success_final"] == seeing["success_final"]
+    assert [record["steps"] for record in blind["records"]] == [record["steps"] for record in seeing["records"]]
+
+
+@pytest.mark.parametrize(
+    ("specs", "says"),
+    [
+        (dataclasses.replace(SPECS, dt_s=0.1), "dt_s is 0.1, expected 0.05"),
+        (dataclasses.replace(SPECS, robot="Other"), "robot is Other, expected Point"),
+        (dataclasses.replace(SPECS, observation={}), "observation.state: missing"),
+    ],
+)
+def test_another_world_is_refused(run: Path, specs: EnvironmentSpecs, says: str) -> None:
+    with pytest.raises(CheckpointError, match=says):
+        evaluate(config(run, episodes=1, workers=1), partial(PointWorld, True, specs))
+
+
+def test_a_worker_that_dies_is_reported(run: Path) -> None:
+    with pytest.raises(ArmatureError, match=r"worker process of the evaluation died.*workers=1"):
+        evaluate(config(run, episodes=2, workers=1), dying_world)
+
+
+def test_wrong_values_are_refused(run: Path) -> None:
+    with pytest.raises(ConfigError, match="episodes is 0"):
+        config(run, episodes=0)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(50, 50, 0.92865, 1.0), (0, 50, 0.0, 0.07135), (48, 50, 0.86539, 0.98896), (1, 2, 0.09453, 0.90547)],
+)
+def test_wilson_intervals(successes: int, trials: int, low: float, high: float) -> None:
+    """Values of statsmodels' proportion_confint(method="wilson")."""
+    assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-5)

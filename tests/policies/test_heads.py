@@ -1,0 +1,182 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from policies.act import sinusoids
+from policies.base import AbstractHead, HeadConfig
+from policies.ema import MovingAverage, decay
+from policies.head_policy import HeadPolicy
+from policies.trainer import Settings, Trainer, learning_rate
+from robot.conformance.policy import PolicyConformance
+from robot.contract import Policy
+from robot.episodes.windows import BatchOrder, Windows
+from robot.errors import ConfigError, SpecError
+from tests.policies.worlds import HEADS, SPECS, act, demonstrations, diffusion
+
+Make = Callable[..., HeadConfig]
+both = pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
+
+
+def head_of(config: HeadConfig) -> AbstractHead:
+    torch.manual_seed(0)
+    return config.build(SPECS, demonstrations().stats)
+
+
+def batch_of(config: HeadConfig, size: int = 16, first: int = 0) -> dict[str, torch.Tensor]:
+    windows = Windows(demonstrations(), config.n_obs_steps, config.horizon)
+    return {key: torch.from_numpy(value) for key, value in windows.batch(np.arange(first, first + size)).items()}
+
+
+def ready(config: HeadConfig) -> Policy:
+    head = head_of(config).eval().requires_grad_(False)
+    head.prepare()
+    return HeadPolicy(head)
+
+
+class TestDiffusionPolicy(PolicyConformance):
+    def make(self) -> Policy:
+        return ready(diffusion())
+
+
+class TestACTPolicy(PolicyConformance):
+    def make(self) -> Policy:
+        return ready(act())
+
+
+@both
+def test_the_loss_reaches_every_parameter(make: Make) -> None:
+    config = make()
+    head = head_of(config)
+    head.loss(batch_of(config))[0].backward()
+    still = [name for name, value in head.named_parameters() if value.grad is None or not value.grad.abs().sum() > 0]
+    assert still == []
+
+
+@both
+def test_learns_a_small_task(make: Make) -> None:
+    """Every chunk of an episode, in physical units."""
+    # One demonstration is learned by heart: a level of the U-Net is enough for it, and dropout would not help.
+    config = make(**({"down_dims": [32]} if make is diffusion else {"dropout": 0.0}))
+    data = demonstrations(episodes=1)
+    windows = Windows(data, config.n_obs_steps, config.horizon)
+    order = BatchOrder(len(windows), 64, 0)
+    steps = 300
+    torch.manual_seed(0)
+    trainer = Trainer(config.build(SPECS, data.stats), config, Settings(steps, 64, 0, 3e-3), torch.device("cpu"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for step in range(steps):
+        trainer.advance(windows.batch(order.indices(step)))
+    torch.set_num_threads(threads)
+    trainer.head.load_state_dict(trainer.model())
+    batch = {key: torch.from_numpy(value) for key, value in windows.batch(np.arange(len(windows))).items()}
+    with torch.inference_mode():
+        predicted = trainer.head.eval().predict(batch, torch.Generator().manual_seed(0))
+    error = (predicted - batch["action"]).abs()[~batch["action_is_pad"]].mean()
+    spread = (batch["action"] - batch["action"].mean((0, 1))).abs().mean()
+    assert error < 0.15 * spread
+
+
+def test_padding_is_outside_the_loss_of_act() -> None:
+    """What padded actions are changes nothing; what valid ones are does."""
+    config = act(dropout=0.0)
+    head = head_of(config).eval()
+    batch = batch_of(config, first=12, size=8)
+    pad = batch["action_is_pad"]
+    assert pad.any()
+    assert not pad.all()
+
+    def loss(actions: torch.Tensor) -> float:
+        torch.manual_seed(1)
+        return float(head.loss({**batch, "action": actions})[0].detach())
+
+    moved = torch.where(pad.unsqueeze(-1), batch["action"] + 5, batch["action"])
+    assert loss(moved) == pytest.approx(loss(batch["action"]), rel=1e-6)
+    assert loss(batch["action"] + 5 * ~pad.unsqueeze(-1)) > 1.5 * loss(batch["action"])
+
+
+def test_the_loss_of_act_is_a_mean_over_valid_actions() -> None:
+    """With a decoder that answers zero, L1 is the mean size of the valid normalised actions, whatever is padded."""
+    config = act(kl_weight=0.0)
+    head: Any = head_of(config)
+    torch.nn.init.zeros_(head.to_action.weight)
+    torch.nn.init.zeros_(head.to_action.bias)
+    batch = batch_of(config, first=12, size=8)
+    expected = head.action(batch["action"])[~batch["action_is_pad"]].abs().mean()
+    torch.testing.assert_close(head.loss(batch)[0], expected)
+
+
+def test_act_without_style_answers_alike_whatever_is_drawn() -> None:
+    config = act()
+    head = head_of(config).eval()
+    batch = batch_of(config)
+    first, second = (head.predict(batch, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_diffusion_draws() -> None:
+    config = diffusion()
+    head = head_of(config).eval()
+    batch = batch_of(config)
+    first, second = (head.predict(batch, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert not torch.allclose(first, second)
+
+
+def test_positions_are_sines_then_cosines() -> None:
+    expected = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [0.84147, 0.01, 0.5403, 0.99995]]])
+    torch.testing.assert_close(sinusoids(2, 4), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (diffusion(horizon=10, down_dims=[8, 16, 32]), r"multiple of 4"),
+        (diffusion(down_dims=[12, 16]), r"multiple of policy.n_groups"),
+        (diffusion(down_dims=[]), r"down_dims"),
+        (diffusion(kernel_size=4), r"odd"),
+        (diffusion(inference_timesteps=101), r"inference_timesteps is 101"),
+        (diffusion(n_action_steps=9), r"n_action_steps 9"),
+        (act(width=33), r"n_heads"),
+        (act(decoder_layers=0), r"decoder_layers is 0"),
+        (act(dropout=1.0), r"dropout"),
+        (act(n_obs_steps=0), r"n_obs_steps 0"),
+    ],
+)
+def test_impossible_sizes_are_refused(config: HeadConfig, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        config.build(SPECS, demonstrations().stats)
+
+
+def test_actions_that_are_not_finite_are_refused() -> None:
+    policy = HeadPolicy(act().build(SPECS, None).eval().requires_grad_(False))  # normalisation is NaN
+    with pytest.raises(SpecError, match="not finite"):
+        policy.act(TestACTPolicy().observation(policy))
+
+
+def test_decay_follows_its_formula() -> None:
+    assert decay(0, 0.75) == 0.0
+    assert decay(15, 0.75) == pytest.approx(1 - 1 / 8)  # 16^-0.75 = 1/8
+    assert decay(10**9, 0.75) == 0.9999
+
+
+def test_the_average_is_the_recursion() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    average = MovingAverage(layer, power=0.75)
+    expected = 0.0
+    for update, value in enumerate([4.0, 1.0, -2.0, 8.0]):
+        torch.nn.init.constant_(layer.weight, value)
+        average.update()
+        d = 1 - (1 + update) ** -0.75
+        expected = d * expected + (1 - d) * value
+    assert float(average.parameters()["weight"]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    rates = [learning_rate(step, 100, 1.0, 0.1) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0)
