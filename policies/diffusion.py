@@ -3,13 +3,12 @@
 Legend: B batch, A action, D observation, G conditioning.
 """
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
 
 from policies.base import AbstractHead, Batch, HeadConfig, Metrics, ObservationNormaliser
@@ -92,6 +91,8 @@ class DiffusionConfig(HeadConfig):
 class DiffusionHead(AbstractHead):
     """Tells noise and normalised actions apart; removes the noise step by step to act."""
 
+    _signal: Tensor  # (train_timesteps,)
+
     def __init__(self, config: DiffusionConfig, specs: PolicySpecs, statistics: Statistics | None) -> None:
         super().__init__()
         self.specs = specs
@@ -107,7 +108,7 @@ class DiffusionHead(AbstractHead):
         self.unet = ConditionalUnet(environment.action.shape[0], width, sizes)
         self._prediction = config.prediction
         self._packed: PackedUnet | None = None
-        self._noise: Any = DDPMScheduler(config.train_timesteps, beta_schedule="squaredcos_cap_v2", clip_sample=True)
+        self.register_buffer("_signal", signal_shares(config.train_timesteps), persistent=False)
         self._sampler = DdimSampler(config.train_timesteps, config.inference_timesteps, config.prediction)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
@@ -117,8 +118,9 @@ class DiffusionHead(AbstractHead):
         """
         actions = self.action(batch["action"])
         noise = torch.randn_like(actions)
-        steps = torch.randint(len(self._noise.betas), actions.shape[:1], device=actions.device)
-        noisy = self._noise.add_noise(actions, noise, steps)
+        steps = torch.randint(len(self._signal), actions.shape[:1], device=actions.device)
+        share = self._signal[steps, None, None]
+        noisy = share.sqrt() * actions + (1 - share).sqrt() * noise
         predicted = self.unet(noisy, self.unet.conditioning(self._condition(batch), steps))
         target = noise if self._prediction is Prediction.epsilon else actions
         return F.mse_loss(predicted, target), {}
@@ -147,27 +149,32 @@ class DiffusionHead(AbstractHead):
         return self.encoder(torch.cat(self.observation(observation), dim=-1).flatten(1))
 
 
-class DdimSampler:
-    """DDIM without added noise (Song et al. 2021, equation 12): diffusers' arithmetic with its coefficients tabulated.
+def signal_shares(timesteps: int) -> Tensor:
+    """Share of the signal's variance that each diffusion step leaves (Nichol and Dhariwal 2021, equation 17).
 
-    Steps are spaced from the last one backwards ("trailing"), so that a chunk begins where the training's noise does,
-    however few steps there are (Lin et al. 2024, section 3.3).
+    As diffusers computes its schedule `squaredcos_cap_v2`, to which the tests compare it. Importing that library takes
+    seconds in every process that acts.
+    """
+    ends = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
+    signal = torch.cos((ends + 0.008) / 1.008 * math.pi / 2).square()
+    betas = (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
+    return torch.cumprod(1 - betas.float(), dim=0)
+
+
+class DdimSampler:
+    """DDIM without added noise (Song et al. 2021, equation 12), with its coefficients tabulated.
+
+    Steps are spaced from the last one backwards, so that a chunk begins where the training's noise does, however few
+    steps there are (Lin et al. 2024, section 3.3).
     """
 
     def __init__(self, train_timesteps: int, inference_timesteps: int, prediction: Prediction) -> None:
-        scheduler: Any = DDIMScheduler(
-            train_timesteps,
-            beta_schedule="squaredcos_cap_v2",
-            clip_sample=True,
-            timestep_spacing="trailing",
-        )
-        scheduler.set_timesteps(inference_timesteps)
         self._prediction = prediction
-        self.timesteps: Tensor = scheduler.timesteps
-        now = [float(scheduler.alphas_cumprod[step]) for step in scheduler.timesteps]
-        before = [*now[1:], float(scheduler.final_alpha_cumprod)]
+        spaced = torch.arange(inference_timesteps, 0, -1, dtype=torch.float64) * train_timesteps / inference_timesteps
+        self.timesteps = spaced.round().long() - 1
+        now = signal_shares(train_timesteps)[self.timesteps].tolist()
         self._coefficients = [
-            (a**0.5, (1 - a) ** 0.5, b**0.5, (1 - b) ** 0.5) for a, b in zip(now, before, strict=True)
+            (a**0.5, (1 - a) ** 0.5, b**0.5, (1 - b) ** 0.5) for a, b in zip(now, [*now[1:], 1.0], strict=True)
         ]
 
     def step(self, index: int, predicted: Tensor, sample: Tensor) -> Tensor:

@@ -82,6 +82,8 @@ def run_episodes(job: Evaluation, episodes: int, workers: int) -> list[EpisodeRe
         CheckpointError: The checkpoint does not load or does not fit the world.
         ArmatureError: A worker process died.
     """
+    if workers == 1:
+        return _run_here(job, episodes)
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, episodes), context, initializer=_begin, initargs=(job,))
     try:
@@ -95,11 +97,21 @@ def run_episodes(job: Evaluation, episodes: int, workers: int) -> list[EpisodeRe
         return [future.result() for future in futures]
     except BrokenProcessPool as error:
         raise ArmatureError(
-            "A worker process of the evaluation died, perhaps for want of memory. Try workers=1."
+            "A worker process of the evaluation died, perhaps for want of memory. Try fewer workers."
         ) from error
     finally:
         # Without waiting for what is queued: after an error or Ctrl-C only the running episodes end.
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run_here(job: Evaluation, episodes: int) -> list[EpisodeRecord]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a worker process
+    try:
+        stage = _Stage(job)
+        return [stage.run(index) for index in tqdm(range(episodes), unit="episode", desc="evaluate")]
+    finally:
+        torch.set_num_threads(threads)
 
 
 _stages: list["_Stage"] = []

@@ -20,7 +20,7 @@ class RunLog:
         _truncate(path, step)
         self._file = path.open("a")
         self._board = SummaryWriter(run / "tensorboard", purge_step=step)
-        self._bar = tqdm(total=steps, initial=step, unit="step", desc="train", dynamic_ncols=True)
+        self._bar = tqdm(total=steps, initial=step, unit="step", desc="train", mininterval=0.5, dynamic_ncols=True)
 
     def __enter__(self) -> "RunLog":
         return self
@@ -42,7 +42,7 @@ class RunLog:
         self._file.flush()
         for name, value in scalars.items():
             self._board.add_scalar(name, value, step)
-        self._bar.set_postfix(loss=f"{scalars['loss']:.4g}")
+        self._bar.set_postfix(loss=f"{scalars['loss']:.4g}", refresh=False)
 
 
 def _truncate(path: Path, step: int) -> None:

