@@ -8,7 +8,7 @@ import numpy as np
 
 from hardware.pacing import Pacer
 from hardware.shared_memory import Command, Kind, SharedMemory, Word
-from robot.bridge.schema import INDEX, Mode, Outcome, state_layout
+from robot.bridge.schema import INDEX, STANDSTILL_RADPS, Mode, Outcome, state_layout
 from robot.bridge.wire import public_id
 from robot.contract import Arm
 from robot.control.action_spaces import ee_pose_from_delta, matrix_from_rot6d
@@ -17,8 +17,6 @@ from robot.control.plan import Follower, Plan, Reject
 from robot.control.safety import Clamp, Fault, Situation, Workspace, checks
 from robot.errors import BridgeError, DeviceError
 
-STANDSTILL_RADPS = 0.05
-"""An arm whose joints are all slower than this stands still."""
 COMMANDS_A_CYCLE = 4
 """A flood of commands waits; it does not delay the loop."""
 _STATISTICS_EVERY = 128

@@ -16,8 +16,10 @@ from robot.sim.observing import STATE
 from robot.sim.stepping import Stepper
 from robot.specs import ArraySpec, Layout
 
-STILL_RADPS = 0.05
-STOP_SUBSTEPS = 500
+STILL_RADPS = 0.02
+STILL_SUBSTEPS = 25
+"""For how long the joints have to be slower than that: at a turning point they are for a moment, too."""
+STOP_SUBSTEPS = 1000
 """Physics that `stop` lets pass at most until it gives up [substeps of 2 ms]."""
 
 
@@ -102,8 +104,10 @@ class TwinArm(Arm):
         self._env.fill_observation(out)
         fill_matrix(out[STATE][3:9], self._R)
         self._stepper.set_goal_pose(out[STATE][:3], self._R)
+        still = 0
         for _ in range(STOP_SUBSTEPS):
-            if np.abs(self._env.data.qvel[self._dof]).max() < STILL_RADPS:
+            still = still + 1 if np.abs(self._env.data.qvel[self._dof]).max() < STILL_RADPS else 0
+            if still == STILL_SUBSTEPS:
                 return
             self._stepper.run(1)
         raise DeviceError("The twin has not come to rest.")

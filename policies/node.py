@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from robot.bridge.client import BridgeClient, BridgeState
-from robot.bridge.schema import Mode
+from robot.bridge.schema import STANDSTILL_RADPS, Mode
 from robot.contract import ActionChunk, Observation, Policy
 from robot.control.plan import MAX_ROWS
 from robot.control.safety import Fault
@@ -247,6 +247,7 @@ class PolicyNode:
     def _rest(self) -> None:
         until = time.monotonic() + REST_S
         while time.monotonic() < until:
-            if self._client.state().mode == Mode.DISARMED:
+            state = self._client.state()
+            if state.mode == Mode.DISARMED and (np.abs(state.values["dq"]) <= STANDSTILL_RADPS).all():
                 return
         raise BridgeError(f"The arm did not come to rest within {REST_S} s.")

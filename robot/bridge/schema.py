@@ -87,6 +87,9 @@ counts cycles under arms, after the first row, without one; `late_*` is how late
 took.
 """
 
+STANDSTILL_RADPS = 0.05
+"""An arm whose joints are all slower than this stands still; only then it may be sent home [rad/s]."""
+
 INDEX = {name: index for index, name in enumerate(STATUS)}
 
 
