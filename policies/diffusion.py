@@ -46,7 +46,7 @@ class DiffusionConfig(HeadConfig):
 
     n_obs_steps: int = 2
     horizon: int = 16
-    n_action_steps: int = 8
+    n_action_steps: int = 4
     lr: float = 1e-3
     beta1: float = 0.95
     weight_decay: float = 1e-6

@@ -1,10 +1,11 @@
 """`armature train`: a dataset in, checkpoints out. Knows of heads only what `policies.base` says."""
 
 import json
+import math
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ class TrainConfig:
     dataset: str = MISSING
     out: str | None = None
     steps: int = 2000
-    batch_size: int = 128
+    batch_size: int = 64
     lr: float = MISSING
     seed: int = 0
     device: str = "cpu"
@@ -87,7 +88,7 @@ def main(overrides: list[str]) -> int:
     with stop_requests() as is_stopped:
         step = train(config, Dataset.open(config.dataset), is_stopped)
     if step < config.steps:
-        print(f"Saved step {step} of {config.steps}. The same command resumes.")
+        print(f"Stopped after step {step} of {config.steps}, which is saved. The same command resumes.")
         raise KeyboardInterrupt
     print(f"Trained {config.run}. Next: armature evaluate checkpoint={config.run}")
     return 0
@@ -120,7 +121,7 @@ def stop_requests() -> Iterator[StopRequest]:
         signal.signal(signal.SIGINT, before)
 
 
-def train(config: TrainConfig, dataset: Dataset, is_stopped: "StopRequest") -> int:
+def train(config: TrainConfig, dataset: Dataset, is_stopped: Callable[[], bool]) -> int:
     """Train until the last step or until `is_stopped()`, and save; returns the step that was reached.
 
     Raises:
@@ -135,7 +136,7 @@ def train(config: TrainConfig, dataset: Dataset, is_stopped: "StopRequest") -> i
     windows = Windows(dataset, config.policy.n_obs_steps, config.policy.horizon)
     order = BatchOrder(len(windows), config.batch_size, config.seed)
     begin = time.perf_counter() - wall_before
-    loss = float("nan")
+    loss, scalars, saved = float("nan"), {}, trainer.step
     with RunLog(config.run, trainer.step, config.steps) as log:
         while trainer.step < config.steps and not is_stopped():
             lr = trainer.lr
@@ -146,10 +147,12 @@ def train(config: TrainConfig, dataset: Dataset, is_stopped: "StopRequest") -> i
                 values = {name: float(value) for name, value in scalars.items()}
                 loss = _finite(values["loss"], trainer.step)
                 log.write(trainer.step, {**values, "lr": lr, "wall_s": time.perf_counter() - begin})
-            if trainer.step % config.save_every == 0 or is_last or is_stopped():
-                _finite(float(scalars["loss"]), trainer.step)
-                _save(config, trainer, description, time.perf_counter() - begin)
-    if trainer.step == config.steps and loss == loss:
+            if trainer.step % config.save_every == 0 or is_last:
+                _save(config, trainer, description, scalars, begin)
+                saved = trainer.step
+        if trainer.step != saved:
+            _save(config, trainer, description, scalars, begin)
+    if trainer.step == config.steps and not math.isnan(loss):  # nan: all steps were done before
         _summarise(config, trainer, time.perf_counter() - begin, loss)
     return trainer.step
 
@@ -209,16 +212,23 @@ def _check_same(
         )
 
 
-def _save(config: TrainConfig, trainer: Trainer, description: checkpoint.Description, wall_s: float) -> None:
+def _save(
+    config: TrainConfig,
+    trainer: Trainer,
+    description: checkpoint.Description,
+    scalars: dict[str, torch.Tensor],
+    begin: float,
+) -> None:
+    _finite(float(scalars["loss"]), trainer.step)
     state = trainer.state()
-    numbers = {**state.numbers, "settings": asdict(config.settings), "wall_s": wall_s}
+    numbers = {**state.numbers, "settings": asdict(config.settings), "wall_s": time.perf_counter() - begin}
     described = checkpoint.Description(description.config, description.specs, description.dataset, trainer.step)
     state = checkpoint.TrainingState(state.tensors, numbers)
     checkpoint.save(config.run, described, trainer.model(), state, config.keep)
 
 
 def _finite(loss: float, step: int) -> float:
-    if not -float("inf") < loss < float("inf"):
+    if not math.isfinite(loss):
         raise ArmatureError(
             f"The loss is {loss} at step {step}. The last checkpoint is from before. Lower the learning rate (lr=...), "
             "or look for extreme values in the dataset."

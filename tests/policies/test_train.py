@@ -36,7 +36,7 @@ class StopAfter:
     """Asks to stop once it was asked `n` times whether it does."""
 
     def __init__(self, n: int) -> None:
-        self._left = 2 * n  # the loop asks before a step and after it
+        self._left = n
 
     def __call__(self) -> bool:
         self._left -= 1
