@@ -1,7 +1,6 @@
 """`armature evaluate`: how often a checkpoint succeeds, on initial states that never change."""
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from omegaconf import MISSING
 
-from policies import checkpoint
+from policies import checkpoint, success
 from policies.evaluation import EpisodeRecord, Evaluation, World, run_episodes
 from robot.config import load
 from robot.episodes.atomic import write_text
@@ -85,7 +84,7 @@ def evaluate(config: EvaluateConfig, world: World) -> dict[str, Any]:
         "env": asdict(config.env),
         "seed": config.seed,
         **summary(records),
-        "records": [record.to_json() for record in records],
+        "per_episode": [record.to_json(description.specs.dt_s) for record in records],
     }
     write_text(out / FILE, json.dumps(result, indent=1) + "\n")
     return result
@@ -102,8 +101,8 @@ def summary(records: list[EpisodeRecord]) -> dict[str, Any]:
     inference_ms = np.concatenate([record.inference_ms for record in records])
     return {
         "episodes": len(records),
-        "success_final": rate([record.success_final for record in records]),
-        "success_sticky": rate([record.success_sticky for record in records]),
+        "success_final": success.summary([record.success_final for record in records]),
+        "success_sticky": success.summary([record.success_sticky for record in records]),
         "mean_return": float(np.mean([record.episode_return for record in records])),
         "mean_steps": float(np.mean([record.steps for record in records])),
         "inference_ms": {f"p{q}": float(np.percentile(inference_ms, q)) for q in (50, 99)},
@@ -111,19 +110,6 @@ def summary(records: list[EpisodeRecord]) -> dict[str, Any]:
     }
 
 
-def rate(successes: list[bool]) -> dict[str, float]:
-    """Share of successes with its Wilson interval."""
-    low, high = wilson(sum(successes), len(successes))
-    return {"rate": sum(successes) / len(successes), "low": low, "high": high}
-
-
-def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Score interval of a binomial proportion (Wilson 1927), 95 % by default; holds at 0 and at 1 too."""
-    p, correction = successes / trials, z * z / trials
-    centre = (p + correction / 2) / (1 + correction)
-    half = z / (1 + correction) * math.sqrt(p * (1 - p) / trials + correction / (4 * trials))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def _percent(value: dict[str, float]) -> str:
-    return f"{value['rate']:.1%}  (95 % interval {value['low']:.1%} to {value['high']:.1%})"
+def _percent(value: dict[str, Any]) -> str:
+    low, high = value["wilson_95"]
+    return f"{value['rate']:.1%} (95 % interval {low:.1%} to {high:.1%})"

@@ -18,7 +18,6 @@ from policies.checkpoint import load_policy
 from robot.contract import Environment, EnvironmentSpecs, Policy
 from robot.errors import ArmatureError, CheckpointError, RenderingError
 from robot.loop import Step, rollout
-from robot.specs import difference
 
 World = Callable[[], Environment]
 
@@ -68,9 +67,9 @@ class EpisodeRecord:
     video: str = ""
     video_error: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON; of the inference times only their mean."""
-        data = asdict(self)
+    def to_json(self, dt_s: float) -> dict[str, Any]:
+        """Plain JSON for control periods of `dt_s`; of the inference times only their mean."""
+        data = {**asdict(self), "duration_s": self.steps * dt_s}
         data["inference_ms"] = float(np.mean(self.inference_ms))
         return data
 
@@ -169,12 +168,7 @@ class _Stage:
 
 def check_same_world(folder: Path, expected: EnvironmentSpecs, got: EnvironmentSpecs) -> None:
     """Raise `CheckpointError` where a policy of `expected` would not understand the world `got`."""
-    lines = difference({**expected.observation, "action": expected.action}, {**got.observation, "action": got.action})
-    lines += [
-        f"{name} is {getattr(got, name)}, expected {getattr(expected, name)}"
-        for name in ("action_space", "dt_s", "robot")
-        if getattr(expected, name) != getattr(got, name)
-    ]
+    lines = expected.difference(got)
     if lines:
         raise CheckpointError(
             f"{folder} was trained in another world than this one: {'; '.join(lines)}. "

@@ -1,16 +1,14 @@
 """What a bridge and its clients agree on at hello: specs, limits, ports, and the layout of the state frame."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
-
-import numpy as np
 
 from robot.contract import ArmSpecs, EnvironmentSpecs
 from robot.control.limits import Limits
 from robot.errors import BridgeError, SpecError
-from robot.specs import ArraySpec, Layout, difference
+from robot.specs import ArraySpec, Layout
 
 
 class Mode(IntEnum):
@@ -199,14 +197,5 @@ class BridgeSchema:
 
 def environment_difference(expected: EnvironmentSpecs, got: EnvironmentSpecs) -> list[str]:
     """What separates two environments, a readable line each; what one gives beyond the other's needs does not count."""
-    lines = [
-        f"{name}: the bridge has {getattr(got, name)!r}, the policy wants {getattr(expected, name)!r}"
-        for name in ("robot", "action_space")
-        if getattr(got, name) != getattr(expected, name)
-    ]
-    if not np.isclose(expected.dt_s, got.dt_s, rtol=1e-6):
-        lines.append(f"dt_s: the bridge has {got.dt_s}, the policy wants {expected.dt_s}")
-    given = {key: spec for key, spec in got.observation.items() if key in expected.observation}
-    lines += difference(expected.observation, given)
-    lines += difference({"action": expected.action}, {"action": got.action})
-    return lines
+    needed = {key: spec for key, spec in got.observation.items() if key in expected.observation}
+    return expected.difference(replace(got, observation=needed))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.evaluate import EvaluateConfig, evaluate, wilson
+from policies.evaluate import EvaluateConfig, evaluate
 from robot.contract import EnvironmentSpecs
 from robot.errors import ArmatureError, CheckpointError, ConfigError
 from tests.policies.worlds import SPECS, PointWorld, blind_world, dying_world, trained
@@ -25,10 +25,10 @@ def test_the_result_does_not_depend_on_the_number_of_workers(run: Path) -> None:
     results = [evaluate(config(run, workers=workers), PointWorld) for workers in (1, 2)]
     for result in results:
         del result["inference_ms"]
-        for record in result["records"]:
+        for record in result["per_episode"]:
             del record["inference_ms"]
     assert results[0] == results[1]
-    assert [record["seed"] for record in results[0]["records"]] == list(range(100_000, 100_006))
+    assert [record["seed"] for record in results[0]["per_episode"]] == list(range(100_000, 100_006))
     assert results[0]["success_sticky"]["rate"] > 0
     assert json.loads((run / "evaluation.json").read_text())["episodes"] == 6
 
@@ -38,12 +38,12 @@ def test_videos_are_made_of_the_first_episodes(run: Path) -> None:
 
     result = evaluate(config(run, episodes=2, video_episodes=1), PointWorld)
     assert result["video_error"] == ""
-    video = Path(result["records"][0]["video"])
-    assert result["records"][1]["video"] == ""
+    video = Path(result["per_episode"][0]["video"])
+    assert result["per_episode"][1]["video"] == ""
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.name == "h264"
-        assert sum(1 for _ in container.decode(stream)) == result["records"][0]["steps"]
+        assert sum(1 for _ in container.decode(stream)) == result["per_episode"][0]["steps"]
 
 
 def test_without_rendering_the_numbers_are_the_same(run: Path) -> None:
@@ -51,7 +51,7 @@ def test_without_rendering_the_numbers_are_the_same(run: Path) -> None:
     seeing = evaluate(config(run, episodes=2, video_episodes=2), PointWorld)
     assert blind["video_error"] == "no OpenGL here"
     assert blind["success_final"] == seeing["success_final"]
-    assert [record["steps"] for record in blind["records"]] == [record["steps"] for record in seeing["records"]]
+    assert [record["steps"] for record in blind["per_episode"]] == [record["steps"] for record in seeing["per_episode"]]
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,3 @@ def test_a_worker_that_dies_is_reported(run: Path) -> None:
 def test_wrong_values_are_refused(run: Path) -> None:
     with pytest.raises(ConfigError, match="episodes is 0"):
         config(run, episodes=0)
-
-
-@pytest.mark.parametrize(
-    ("successes", "trials", "low", "high"),
-    [(50, 50, 0.92865, 1.0), (0, 50, 0.0, 0.07135), (48, 50, 0.86539, 0.98896), (1, 2, 0.09453, 0.90547)],
-)
-def test_wilson_intervals(successes: int, trials: int, low: float, high: float) -> None:
-    """Values of statsmodels' proportion_confint(method="wilson")."""
-    assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-5)

@@ -123,7 +123,7 @@ def test_the_delay_estimate_rises_at_once_and_forgets() -> None:
 
 def test_a_policy_for_another_arm_is_refused(client: BridgeClient, worker: ThreadPoolExecutor) -> None:
     policy = Upwards(replace(client.schema.arm.environment, robot="Panda"), 0.0, 8, 4)
-    with pytest.raises(BridgeError, match="robot: the bridge has 'Fake', the policy wants 'Panda'"):
+    with pytest.raises(BridgeError, match="robot is Fake, expected Panda"):
         PolicyNode(client, policy, worker, hold_s=0.5)
 
 
