@@ -22,8 +22,11 @@ from robot.loop import Disturbance
 STATE, ENVIRONMENT_STATE = "observation.state", "observation.environment_state"
 
 UP = np.array([0.0, 0.0, 1.0])
-POSITION_GAIN = 2.0
+POSITION_GAIN = 1.2
 """Commanded displacement per displacement wanted: the arm covers about half of what one control period asks for."""
+
+SPEED = 0.7
+"""Share of the largest displacement that is commanded: unhurried enough for a chunk of actions to be foreseen."""
 
 ROTATION_GAIN = 1.5
 HOVER_M = 0.09
@@ -67,7 +70,7 @@ class LiftExpert(Policy):
         turn, yaw_error = _turn_to_face(R_base_tool, R_base_cube)
         goal, gripper = _goal(tool, cube, opening, yaw_error)
         move = POSITION_GAIN * (goal - tool) / POSITION_SCALE_M
-        move /= max(1.0, float(np.abs(move).max()))
+        move *= min(1.0, SPEED / max(float(np.abs(move).max()), 1e-9))
         rotate = np.clip(ROTATION_GAIN * turn / ROTATION_SCALE_RAD, -1.0, 1.0)
         action = np.concatenate([move, rotate, [gripper]]).astype(np.float32)
         return ActionChunk(action[None], self.specs.environment.dt_s)
@@ -124,49 +127,47 @@ def expert(task: str, specs: EnvironmentSpecs) -> Policy:
 class ActionNoise:
     """Disturbs `ee_delta` actions on their way to the robot, so that demonstrations show how to recover.
 
-    Four parts: a small temporally correlated wander (Ornstein-Uhlenbeck), pushes and turns of some control periods that
-    lead well off the path, and now and then fingers that open. Laskey et al. 2017 (DART) is the reason for all of them.
+    A small wander (Ornstein-Uhlenbeck), and now and then a blow of a few control periods: a push, a turn, or fingers
+    that do the opposite. Laskey et al. 2017 (DART) is the reason. Blows are strong, short and rare rather than weak
+    and steady: a policy that predicts chunks can learn what follows an observation only where no new blow falls.
     """
 
-    WANDER_STD, WANDER_DECAY = 0.15, 0.8
-    PUSH_RATE, PUSH_STEPS, PUSH_SIZE = 0.02, (4, 10), (0.5, 1.0)
-    TURN_RATE, TURN_STEPS, TURN_SIZE = 0.02, (4, 12), (0.3, 1.0)
-    RELEASE_RATE, RELEASE_STEPS = 0.004, (3, 8)
+    WANDER_STD, WANDER_DECAY = 0.05, 0.8
+    BLOW_RATE, BLOW_STEPS = 0.04, (2, 6)
+    PUSH_SIZE, TURN_SIZE = (0.7, 2.0), (0.5, 2.0)
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         self._wander = np.zeros(6)
-        self._push = np.zeros(3)
-        self._turn = 0.0
-        self._push_left = self._turn_left = self._release_left = 0
+        self._blow = np.zeros(6)
+        self._grip = 1.0
+        self._left = 0
 
     def __call__(self, action: np.ndarray) -> np.ndarray:
         """The action that is sent instead, (7,), inside [-1, 1]."""
-        self._advance()
+        drawn = self._rng.normal(size=6) * self.WANDER_STD * np.sqrt(1.0 - self.WANDER_DECAY**2)
+        self._wander = self.WANDER_DECAY * self._wander + drawn
+        self._left -= 1
+        if self._left <= 0:
+            self._blow, self._grip = np.zeros(6), 1.0
+            if self._rng.random() < self.BLOW_RATE:
+                self._strike()
         sent = np.array(action, np.float32)
-        sent[:6] += self._wander
-        sent[:3] += self._push if self._push_left else 0.0
-        sent[5] += self._turn if self._turn_left else 0.0
-        if self._release_left:
-            sent[6] = -1.0
+        sent[:6] += self._wander + self._blow
+        sent[6] *= self._grip
         return np.clip(sent, -1.0, 1.0)
 
-    def _advance(self) -> None:
+    def _strike(self) -> None:
         rng = self._rng
-        drawn = rng.normal(size=6) * self.WANDER_STD * np.sqrt(1.0 - self.WANDER_DECAY**2)
-        self._wander = self.WANDER_DECAY * self._wander + drawn
-        self._push_left = max(0, self._push_left - 1)
-        self._turn_left = max(0, self._turn_left - 1)
-        self._release_left = max(0, self._release_left - 1)
-        if not self._push_left and rng.random() < self.PUSH_RATE:
-            self._push_left = int(rng.integers(*self.PUSH_STEPS))
+        self._left = int(rng.integers(*self.BLOW_STEPS))
+        kind = rng.choice(["push", "turn", "grip"], p=[0.5, 0.25, 0.25])
+        if kind == "push":
             direction = rng.normal(size=3)
-            self._push = rng.uniform(*self.PUSH_SIZE) * direction / np.abs(direction).max()
-        if not self._turn_left and rng.random() < self.TURN_RATE:
-            self._turn_left = int(rng.integers(*self.TURN_STEPS))
-            self._turn = rng.uniform(*self.TURN_SIZE) * rng.choice([-1.0, 1.0])
-        if not self._release_left and rng.random() < self.RELEASE_RATE:
-            self._release_left = int(rng.integers(*self.RELEASE_STEPS))
+            self._blow[:3] = rng.uniform(*self.PUSH_SIZE) * direction / np.abs(direction).max()
+        elif kind == "turn":
+            self._blow[5] = rng.uniform(*self.TURN_SIZE) * rng.choice([-1.0, 1.0])
+        else:
+            self._grip = -1.0
 
 
 def action_noise(seed: int) -> Disturbance:
