@@ -39,9 +39,9 @@ class ACTConfig(HeadConfig):
     n_obs_steps: int = 1
     horizon: int = 20
     n_action_steps: int = 5
-    lr: float = 5e-4
+    lr: float = 1e-3
     weight_decay: float = 1e-4
-    width: int = 128
+    width: int = 64
     n_heads: int = 4
     feedforward: int = 256
     encoder_layers: int = 2

@@ -40,7 +40,7 @@ class TrainConfig:
         lr: Peak learning rate.
         seed: Of weights, order of the data and noise.
         device: torch's name of the device.
-        threads: CPU threads; 0 leaves torch's choice, all cores.
+        threads: CPU threads; 0 leaves torch's choice, all cores. With one, results do not depend on their number.
         log_every: Steps from one log line to the next.
         save_every: Steps from one checkpoint to the next; the last step always has one.
         keep: Checkpoints that are kept, the newest.
@@ -56,7 +56,7 @@ class TrainConfig:
     lr: float = MISSING
     seed: int = 0
     device: str = "cpu"
-    threads: int = 0
+    threads: int = 1
     log_every: int = 50
     save_every: int = 500
     keep: int = 2
@@ -160,7 +160,6 @@ def train(config: TrainConfig, dataset: Dataset, is_stopped: Callable[[], bool])
 def _prepare_torch(config: TrainConfig) -> torch.device:
     if config.threads:
         torch.set_num_threads(config.threads)
-    torch.set_flush_denormal(True)
     torch.manual_seed(config.seed)
     try:
         device = torch.device(config.device)
