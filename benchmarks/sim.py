@@ -31,7 +31,7 @@ from robot.sim.environment import RobosuiteEnvironment
 from robot.sim.tasks import task
 from robot.sim.world import build, seeded
 
-BLOCKS, STEPS = 9, 50
+BLOCKS, STEPS = 5, 100
 START_UP = "import time; t = time.perf_counter(); import robot.sim as s; from robot.sim.config import EnvConfig; \
 s.make(EnvConfig()).reset(seed=0); print(time.perf_counter() - t)"
 

@@ -91,6 +91,8 @@ class DiffusionConfig(HeadConfig):
 class DiffusionHead(AbstractHead):
     """Tells noise and normalised actions apart; removes the noise step by step to act."""
 
+    signal: Tensor
+
     _signal: Tensor  # (train_timesteps,)
 
     def __init__(self, config: DiffusionConfig, specs: PolicySpecs, statistics: Statistics | None) -> None:
@@ -108,8 +110,10 @@ class DiffusionHead(AbstractHead):
         self.unet = ConditionalUnet(environment.action.shape[0], width, sizes)
         self._prediction = config.prediction
         self._packed: PackedUnet | None = None
-        self.register_buffer("_signal", signal_shares(config.train_timesteps), persistent=False)
-        self._sampler = DdimSampler(config.train_timesteps, config.inference_timesteps, config.prediction)
+        # The noise schedule travels with the weights: what acts needs no diffusers, which takes seconds to import.
+        untold = torch.full((config.train_timesteps,), math.nan)
+        self.register_buffer("signal", untold if statistics is None else noise_schedule(config.train_timesteps))
+        self._timesteps = trailing_timesteps(config.train_timesteps, config.inference_timesteps)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Mean squared error of the predicted noise (Ho et al. 2020, equation 14) or of the predicted actions.
@@ -118,8 +122,8 @@ class DiffusionHead(AbstractHead):
         """
         actions = self.action(batch["action"])
         noise = torch.randn_like(actions)
-        steps = torch.randint(len(self._signal), actions.shape[:1], device=actions.device)
-        share = self._signal[steps, None, None]
+        steps = torch.randint(len(self.signal), actions.shape[:1], device=actions.device)
+        share = self.signal[steps, None, None]
         noisy = share.sqrt() * actions + (1 - share).sqrt() * noise
         predicted = self.unet(noisy, self.unet.conditioning(self._condition(batch), steps))
         target = noise if self._prediction is Prediction.epsilon else actions
@@ -130,13 +134,14 @@ class DiffusionHead(AbstractHead):
         condition = self._condition(observation)
         shape = (len(condition), self.specs.horizon, *self.specs.environment.action.shape)
         sample = torch.randn(shape, generator=generator, device=generator.device).to(condition)
-        steps = self._sampler.timesteps.to(condition.device)
+        steps = self._timesteps.to(condition.device)
+        sampler = DdimSampler(self.signal[steps], self._prediction)
         films = self.unet.conditioning(
             condition.repeat(len(steps), 1), steps.repeat_interleave(len(condition))
         ).unflatten(0, (len(steps), len(condition)))
         denoise = self.unet if self._packed is None or len(sample) > 1 else self._packed
         for index, film in enumerate(films):
-            sample = self._sampler.step(index, denoise(sample, film), sample)
+            sample = sampler.step(index, denoise(sample, film), sample)
         return self.action.restore(sample)
 
     def prepare(self) -> None:
@@ -149,30 +154,34 @@ class DiffusionHead(AbstractHead):
         return self.encoder(torch.cat(self.observation(observation), dim=-1).flatten(1))
 
 
-def signal_shares(timesteps: int) -> Tensor:
-    """Share of the signal's variance that each diffusion step leaves (Nichol and Dhariwal 2021, equation 17).
+def noise_schedule(timesteps: int) -> Tensor:
+    """Share of the signal's variance that each diffusion step leaves: diffusers' squared-cosine schedule."""
+    from diffusers import DDPMScheduler
 
-    As diffusers computes its schedule `squaredcos_cap_v2`, to which the tests compare it. Importing that library takes
-    seconds in every process that acts.
+    return DDPMScheduler(timesteps, beta_schedule="squaredcos_cap_v2").alphas_cumprod
+
+
+def trailing_timesteps(train_timesteps: int, inference_timesteps: int) -> Tensor:
+    """Diffusion steps to denoise from, evenly spaced from the last one backwards.
+
+    A chunk then begins where the training's noise does, however few steps there are (Lin et al. 2024, section 3.3).
     """
-    ends = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
-    signal = torch.cos((ends + 0.008) / 1.008 * math.pi / 2).square()
-    betas = (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
-    return torch.cumprod(1 - betas.float(), dim=0)
+    spaced = torch.arange(inference_timesteps, 0, -1, dtype=torch.float64) * train_timesteps / inference_timesteps
+    return spaced.round().long() - 1
 
 
 class DdimSampler:
-    """DDIM without added noise (Song et al. 2021, equation 12), with its coefficients tabulated.
+    """DDIM without added noise (Song et al. 2021, equation 12), with its coefficients tabulated."""
 
-    Steps are spaced from the last one backwards, so that a chunk begins where the training's noise does, however few
-    steps there are (Lin et al. 2024, section 3.3).
-    """
+    def __init__(self, signal: Tensor, prediction: Prediction) -> None:
+        """Tabulate.
 
-    def __init__(self, train_timesteps: int, inference_timesteps: int, prediction: Prediction) -> None:
+        Args:
+            signal: Share of the signal's variance at each step of the sampler, noisiest first.
+            prediction: What the network is asked for.
+        """
         self._prediction = prediction
-        spaced = torch.arange(inference_timesteps, 0, -1, dtype=torch.float64) * train_timesteps / inference_timesteps
-        self.timesteps = spaced.round().long() - 1
-        now = signal_shares(train_timesteps)[self.timesteps].tolist()
+        now = signal.tolist()
         self._coefficients = [
             (a**0.5, (1 - a) ** 0.5, b**0.5, (1 - b) ** 0.5) for a, b in zip(now, [*now[1:], 1.0], strict=True)
         ]

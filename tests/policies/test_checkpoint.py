@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,14 @@ class TestLoadedPolicy(PolicyConformance):
 
     def make(self) -> Any:
         return load_policy(self._path)
+
+
+def test_acting_does_not_import_diffusers(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)  # an import of it would raise
+    policy = load_policy(original)
+    specs = policy.specs.environment.observation
+    history = {key: np.stack([spec.generate_value()] * policy.specs.n_obs_steps) for key, spec in specs.items()}
+    assert np.isfinite(policy.act(history).actions).all()
 
 
 @pytest.mark.parametrize("head", HEADS)
