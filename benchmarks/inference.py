@@ -25,6 +25,8 @@ LEROBOT = ROOT / ".cache" / "lerobot"
 REQUIREMENT = "lerobot==0.4.4"
 STATE, ENVIRONMENT_STATE, ACTION = 18, 12, 7
 WARM_UP, CALLS = 20, 200
+REFERENCE_CALLS = {"diffusion": (2, 20), "act": (WARM_UP, CALLS)}
+"""Warm-up and calls of LeRobot's heads: one chunk of its diffusion takes seconds."""
 HEADS: dict[str, HeadConfig] = {"diffusion": DiffusionConfig(), "act": ACTConfig()}
 
 REFERENCE = """
@@ -104,7 +106,7 @@ def lerobot(head: str, threads: int) -> tuple[float, float] | None:
             subprocess.run([sys.executable, "-m", "venv", str(LEROBOT)], check=True, stdout=sys.stderr)
             install = [str(python), "-m", "pip", "install", "--quiet", REQUIREMENT]
             subprocess.run(install, check=True, stdout=sys.stderr)
-        numbers = [threads, WARM_UP, CALLS, STATE, ENVIRONMENT_STATE, ACTION]
+        numbers = [threads, *REFERENCE_CALLS[head], STATE, ENVIRONMENT_STATE, ACTION]
         command = [str(python), "-c", REFERENCE, head, *map(str, numbers)]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         median, tail = map(float, output.split()[-2:])
