@@ -115,23 +115,30 @@ def _loss_curve(results: Results) -> Figure:
 
 
 def _episode_lengths(results: Results) -> Figure:
+    """Shares of the successes, not counts: simulation and bridge run different numbers of episodes."""
     figure, axes = plt.subplots(figsize=(6, 3))
-    for label, result in (("simulation", results.evaluation), ("through the bridge", results.deployment)):
-        seconds = [episode["duration_s"] for episode in result["per_episode"] if episode["success_final"]]
-        axes.hist(seconds, bins=15, alpha=0.6, label=f"{label} ({len(seconds)} successes)", density=True)
-    axes.set(xlabel="time to success [s]", ylabel="density", title="How long the arm needed")
-    axes.legend()
+    seconds = {
+        label: [episode["duration_s"] for episode in result["per_episode"] if episode["success_final"]]
+        for label, result in (("simulation", results.evaluation), ("through the bridge", results.deployment))
+    }
+    longest = max([1.0, *seconds["simulation"], *seconds["through the bridge"]])
+    bins = [0.2 * index for index in range(int(longest / 0.2) + 2)]
+    for label, values in seconds.items():
+        shares = [1 / len(values)] * len(values) if values else None
+        axes.hist(values, bins=bins, weights=shares, alpha=0.6, label=f"{label} ({len(values)} successes)")
+    axes.set(xlabel="time to success [s]", ylabel="share", title="How long the arm needed")
+    axes.legend(loc="upper left")
     return figure
 
 
 def _durations(results: Results) -> Figure:
-    figure, axes = plt.subplots(figsize=(6, 2))
-    left = 0.0
-    for name, seconds in results.durations.items():
-        axes.barh([0], [seconds], left=left, label=f"{name} {seconds:.0f} s")
-        left += seconds
-    axes.set(xlabel="wall time [s]", yticks=[], title="Where the time went")
-    axes.legend(ncols=5, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.35))
+    figure, axes = plt.subplots(figsize=(6, 3))
+    names, seconds = list(results.durations), list(results.durations.values())
+    axes.barh(names, seconds)
+    for row, value in enumerate(seconds):
+        axes.text(value, row, f" {value:.0f} s", va="center")
+    axes.invert_yaxis()
+    axes.set(xlabel="wall time [s]", title="Where the time went", xlim=(0, 1.15 * max(seconds)))
     return figure
 
 
@@ -157,11 +164,12 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>Armature demo</title>
 <style>
-  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
   table {{ border-collapse: collapse; }}
   th, td {{ text-align: left; padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid #ddd; font-weight: normal; }}
   td {{ font-variant-numeric: tabular-nums; font-weight: 600; }}
   figure {{ display: inline-block; margin: 1rem 1rem 0 0; vertical-align: top; }}
+  figure svg {{ width: 34rem; max-width: 100%; height: auto; }}
   figcaption {{ color: #666; font-size: .85rem; }}
 </style>
 <h1>Demonstrations to a policy on an arm</h1>
