@@ -6,6 +6,7 @@ Legend: B batch, A action, D observation, G conditioning.
 import math
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -158,7 +159,8 @@ def noise_schedule(timesteps: int) -> Tensor:
     """Share of the signal's variance that each diffusion step leaves: diffusers' squared-cosine schedule."""
     from diffusers import DDPMScheduler
 
-    return DDPMScheduler(timesteps, beta_schedule="squaredcos_cap_v2").alphas_cumprod
+    scheduler: Any = DDPMScheduler(timesteps, beta_schedule="squaredcos_cap_v2")  # untyped attributes
+    return scheduler.alphas_cumprod
 
 
 def trailing_timesteps(train_timesteps: int, inference_timesteps: int) -> Tensor:
