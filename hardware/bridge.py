@@ -17,7 +17,7 @@ from hardware.sockets import require_loopback
 from robot import config, errors
 from robot.bridge.schema import arm_specs_from_json
 from robot.control.limits import Limits
-from robot.errors import ArmatureError, BridgeError, ConfigError
+from robot.errors import ArmatureError, BridgeError, ConfigError, unknown_name
 from robot.sim.config import ENV_SCHEMAS, EnvConfig
 
 START_S = 180.0
@@ -59,7 +59,7 @@ class BridgeConfig:
 
 def main(overrides: list[str]) -> int:
     """Serve one arm; 0 after Ctrl-C or SIGTERM, 1 if the real-time process ended by itself."""
-    selected = [f"env={text.removeprefix('task=')}" if text.startswith("task=") else text for text in overrides]
+    selected = [_task_as_world(text) for text in overrides]
     settings = config.load("bridge", BridgeConfig, selected, {"arm": ARM_SCHEMAS, "env": ENV_SCHEMAS})
     require_loopback(settings.host)
     memory = SharedMemory.create()
@@ -69,6 +69,16 @@ def main(overrides: list[str]) -> int:
     finally:
         process.end(memory)
         memory.close()
+
+
+def _task_as_world(override: str) -> str:
+    """`task=lift` is short for `env=lift`."""
+    if not override.startswith("task="):
+        return override
+    task = override.removeprefix("task=")
+    if task not in config.options("env"):
+        raise unknown_name("task", task, config.options("env"))
+    return f"env={task}"
 
 
 def _serve(settings: BridgeConfig, memory: SharedMemory, process: "RealtimeProcess") -> int:
