@@ -1,4 +1,4 @@
-"""Exponential moving average of weights, with the warm-up of Karras/Katherine Crowson as used by Diffusion Policy."""
+"""Exponential moving average of weights, with the warm-up by Katherine Crowson that Diffusion Policy uses."""
 
 import torch
 from torch import Tensor, nn

@@ -63,7 +63,13 @@ def armature(verb: str, *overrides: str) -> float:
     """Run one verb as a process of its own, its output going to the terminal; its duration [s]."""
     print(f"\n$ armature {' '.join([verb, *overrides])}", flush=True)
     begin = time.monotonic()
-    status = subprocess.run([sys.executable, "-m", "robot.cli", verb, *overrides], check=False).returncode
+    process = subprocess.Popen([sys.executable, "-m", "robot.cli", verb, *overrides])
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        # In a terminal the verb got the same Ctrl-C and is saving what it has; nothing here may cut that short.
+        process.wait(timeout=60)
+        raise
     if status:
         raise StepFailedError(verb, status)
     return time.monotonic() - begin
