@@ -57,7 +57,7 @@ def build(config: ArmConfig, env: EnvConfig) -> tuple[Arm, Limits]:
         driver = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise BridgeError(
-            f"Arm {config.driver!r} needs the Python package {error.name!r}: `pip install armature[sim]`."
+            f"Arm {config.driver!r} needs the Python package {error.name!r}: `pip install '.[sim]'` in a checkout."
         ) from error
     return driver(config, env), limits
 

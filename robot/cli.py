@@ -94,7 +94,7 @@ def _run(name: str, arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{name!r} needs the Python package {error.name!r}, which is not installed here. "
-            "Install what this machine is for: `pip install armature[sim,data,train]` or `make setup`."
+            "Install what this machine is for: `pip install '.[sim,data,train]'` in a checkout, or `make setup`."
         ) from error
     return entry(arguments)
 

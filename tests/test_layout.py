@@ -62,7 +62,7 @@ def test_files_stay_one_idea_long() -> None:
 def test_top_level_holds_only_what_the_design_names() -> None:
     allowed = {"robot", "perception", "policies", "hardware", "configs", "tests", "benchmarks", "examples", "docs"}
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    assert folders - {"data", "runs", "armature.egg-info"} <= allowed
+    assert folders - {"data", "runs", "build", "dist", "armature.egg-info"} <= allowed
 
 
 def test_robot_is_ours_and_not_robot_framework() -> None:
