@@ -4,6 +4,9 @@ All poses are of the tool in the robot's base frame. A 6-D rotation is the first
 column by column (Zhou et al. 2019, "On the continuity of rotation representations in neural networks").
 """
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 
 from robot.errors import SpecError, unknown_name
@@ -40,21 +43,63 @@ def joints(n: int, low: float = -np.inf, high: float = np.inf, unit: str = "rad"
     return ArraySpec("action", (n + 1,), low=(*[low] * n, -1.0), high=(*[high] * n, 1.0), unit=unit, names=names)
 
 
+def positions(low: float, high: float, prefix: str = "", unit: str = "") -> ArraySpec:
+    """A displacement or position alone, then the gripper; the attitude is held."""
+    names = (f"{prefix}x", f"{prefix}y", f"{prefix}z", "gripper")
+    lows, highs = (*[low] * 3, -1.0), (*[high] * 3, 1.0)
+    return ArraySpec("action", (4,), low=lows, high=highs, unit=unit, frame="base", names=names)
+
+
 def spec(name: str, n_joints: int = 7) -> ArraySpec:
     """The spec of an action space by name. Raises `UnknownNameError`.
 
-    `joint_position` is absolute [rad]; `joint_delta` and `joint_velocity` are robosuite's, scaled to [-1, 1].
+    `joint_position` is absolute [rad]; `joint_delta`, `joint_velocity` and `joint_torque` are robosuite's, scaled to
+    [-1, 1]. `ee_delta_position` and `ee_position` are `ee_delta` and `ee_pose` without rotation.
     """
     spaces = {
         "ee_delta": ee_delta,
         "ee_pose": ee_pose,
+        "ee_delta_position": lambda: positions(-1.0, 1.0, "d"),
+        "ee_position": lambda: positions(-np.inf, np.inf, unit="m m m 1"),
         "joint_position": lambda: joints(n_joints),
         "joint_delta": lambda: joints(n_joints, -1.0, 1.0, unit=""),
         "joint_velocity": lambda: joints(n_joints, -1.0, 1.0, unit=""),
+        "joint_torque": lambda: joints(n_joints, -1.0, 1.0, unit=""),
     }
     if name not in spaces:
         raise unknown_name("action space", name, spaces)
     return spaces[name]()
+
+
+def without_gripper(action: ArraySpec) -> ArraySpec:
+    """The action spec of an arm that has none: its last element goes."""
+    low, high = action.bounds()
+    units = action.unit.split()
+    return dataclasses.replace(
+        action,
+        shape=(action.shape[0] - 1,),
+        low=tuple(low[:-1]),
+        high=tuple(high[:-1]),
+        unit=" ".join(units[:-1]) if len(units) > 1 else action.unit,
+        names=action.names[:-1],
+    )
+
+
+def side_by_side(actions: Sequence[ArraySpec]) -> ArraySpec:
+    """The action spec of several arms: theirs one after the other, names prefixed `robot0_`, `robot1_`, ..."""
+    if len(actions) == 1:
+        return actions[0]
+    units = [action.unit.split() for action in actions]
+    whole = [list(unit) if len(unit) > 1 else unit * a.shape[0] for unit, a in zip(units, actions, strict=True)]
+    return ArraySpec(
+        "action",
+        (sum(action.shape[0] for action in actions),),
+        low=tuple(float(x) for action in actions for x in action.bounds()[0]),
+        high=tuple(float(x) for action in actions for x in action.bounds()[1]),
+        unit=" ".join(unit for units in whole for unit in units),
+        frame=actions[0].frame,
+        names=tuple(f"robot{i}_{name}" for i, action in enumerate(actions) for name in action.names),
+    )
 
 
 def rot6d_from_matrix(matrix: np.ndarray) -> np.ndarray:

@@ -66,7 +66,7 @@ class Summary:
 def scripted_expert(config: EnvConfig) -> Demonstration:
     """The scripted expert of a task in its world, with noise on the way to the robot."""
     from robot import sim
-    from robot.sim.experts import action_noise
+    from robot.sim.experts.noise import action_noise
 
     environment = sim.make(config)
     return Demonstration(environment, sim.expert(config.task, environment.specs), action_noise)

@@ -11,19 +11,23 @@ class EnvConfig:
 
     Attributes:
         task: Name in `robot.sim.tasks`.
-        robot: robosuite's name of the arm.
-        controller: robosuite's name of the arm's controller. `OSC_POSE` is compiled; others run in robosuite's loop.
+        robot: robosuite's name of the arm. A task for two arms takes two of it, or two names joined by `+`.
+        controller: robosuite's name of the arm's controller (see `robot.sim.controllers`).
+        absolute: Whether actions are goals rather than displacements; for controllers of positions and poses.
         control_hz: Actions per second of simulated time.
         horizon: Control steps until an episode is truncated.
         success_hold: Control steps in a row that success has to last before an episode terminates.
+        reward_shaping: Whether the reward is robosuite's dense one, in place of its sparse one.
     """
 
     task: str = "lift"
     robot: str = "Panda"
     controller: str = "OSC_POSE"
+    absolute: bool = False
     control_hz: float = 20.0
     horizon: int = 200
     success_hold: int = 10
+    reward_shaping: bool = False
 
     def __post_init__(self) -> None:
         for key in ("control_hz", "horizon", "success_hold"):
@@ -31,5 +35,21 @@ class EnvConfig:
                 raise ConfigError(f"env.{key} is {getattr(self, key)}, expected more than 0.")
 
 
-ENV_SCHEMAS: dict[str, type] = {"lift": EnvConfig}
+TASK_NAMES = (
+    "lift",
+    "stack",
+    "pick_place_can",
+    "pick_place",
+    "nut_assembly_square",
+    "nut_assembly",
+    "door",
+    "wipe",
+    "tool_hang",
+    "two_arm_lift",
+    "two_arm_peg_in_hole",
+    "two_arm_handover",
+    "two_arm_transport",
+)
+
+ENV_SCHEMAS: dict[str, type] = dict.fromkeys(TASK_NAMES, EnvConfig)
 """Schema of each option of the config group `env`."""

@@ -11,26 +11,26 @@ from robot.contract import EnvironmentSpecs, Observation
 from robot.control import action_spaces
 from robot.errors import unknown_name
 from robot.sim.config import EnvConfig
+from robot.sim.controllers import action_space
+from robot.sim.judging import judge
 from robot.sim.observing import Observer
 from robot.sim.rendering import Camera
 from robot.sim.stepping import Stepper, not_compiled_because
 from robot.sim.tasks import TASKS, task
 from robot.sim.world import build, seeded
+from robot.specs import ArraySpec
 
 logger = logging.getLogger(__name__)
-
-ACTION_SPACES = {"OSC_POSE": "ee_delta", "JOINT_POSITION": "joint_delta", "JOINT_VELOCITY": "joint_velocity"}
-"""Action space of each of robosuite's controllers that can be asked for."""
 
 _told: set[str] = set()
 
 
 class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
-    """One task, one arm, state observations (see `robot.sim.observing`), sparse reward.
+    """One task, one or two arms, state observations (see `robot.sim.observing`), robosuite's reward.
 
     As in robosuite, reward, success and the poses in an observation are those of the last physics substep's beginning,
-    so they lag the joint positions by one time step of the model (2 ms). The reward is robosuite's default: 1 while
-    the task is fulfilled, else 0.
+    so they lag the joint positions by one time step of the model (2 ms). The reward is sparse by default: 1 while the
+    task is fulfilled, else 0, and a share of 1 where only parts of it are.
 
     Attributes:
         specs: What it gives and takes.
@@ -45,22 +45,21 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
 
         Raises:
             UnknownNameError: The task, robot or controller does not exist.
+            ConfigError: They do not fit each other.
         """
-        chosen = task(config.task)
-        if config.controller not in ACTION_SPACES:
-            raise unknown_name("controller", config.controller, ACTION_SPACES)
+        chosen, space = task(config.task), action_space(config)
         self._config = config
         self._arena = build(config, chosen)
         self._observer = Observer(self._arena, chosen)
-        self._success = chosen.success(self._arena)
+        self._judge = judge(self._arena, chosen)
         self._camera: Camera | None = None
         # robosuite truncates this quotient in the same way.
         self.n_substeps = int((1.0 / config.control_hz) / self._arena.sim.model._model.opt.timestep)
         self.stepper = self._make_stepper()
         self.specs = EnvironmentSpecs(
             observation=self._observer.specs,
-            action=action_spaces.spec(ACTION_SPACES[config.controller], self._observer.n_joints),
-            action_space=ACTION_SPACES[config.controller],
+            action=self._action_spec(space),
+            action_space=space,
             dt_s=1.0 / config.control_hz,
             robot=config.robot,
             task=chosen.words,
@@ -107,16 +106,16 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         else:
             self.stepper.set_goal_delta(action)
             self.stepper.run(self.n_substeps)
-        success = self.success()
+        reward, success = self._judge()
         self._steps += 1
         self._held = self._held + 1 if success else 0
         terminated = self._held >= self._config.success_hold
         truncated = not terminated and self._steps >= self._config.horizon
-        return self._observation(), float(success), terminated, truncated, {"success": success}
+        return self._observation(), reward, terminated, truncated, {"success": success}
 
     def success(self) -> bool:
         """Whether the task is fulfilled now, by robosuite's criterion."""
-        return self._success()
+        return self._judge()[1]
 
     def fill_observation(self, out: Mapping[str, np.ndarray]) -> None:
         """Write the present observation into arrays by key, of the specs' shapes and any float type."""
@@ -142,6 +141,13 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         out = {key: np.empty(spec.shape, np.float32) for key, spec in self.specs.observation.items()}
         self._observer.fill(out)
         return out
+
+    def _action_spec(self, space: str) -> ArraySpec:
+        specs = []
+        for robot, n in zip(self._arena.robots, self._observer.n_joints, strict=True):
+            spec = action_spaces.spec(space, n)
+            specs.append(spec if robot.gripper[robot.arms[0]].dof else action_spaces.without_gripper(spec))
+        return action_spaces.side_by_side(specs)
 
     def _make_stepper(self) -> Stepper | None:
         reason = not_compiled_because(self._arena)

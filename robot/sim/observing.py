@@ -1,13 +1,17 @@
 """Observations, read from MjData without anything in between.
 
-`observation.state` (18 for a Panda): tool position, tool 6-D rotation, finger positions, joint positions.
-`observation.environment_state` (12 for each object): position, 6-D rotation, and position less the tool's.
-All poses are in the robot's base frame; the tool frame is the site that robosuite's operational-space control moves.
+`observation.state` (18 for a Panda): tool position, tool 6-D rotation, finger positions, joint positions; of two arms
+one after the other, with names that begin `robot0_` and `robot1_`. Each is in the base frame of its own arm.
+`observation.environment_state`: for each object (12 with one arm) position, 6-D rotation, and position less the tool's,
+for each arm; then positions of joints of the world, then measures of the task. Poses are in the base frame of the first
+arm, differences in that of the arm they are of. The tool frame is the site that robosuite's operational-space control
+moves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import mujoco
 import numpy as np
 
 from robot.control.action_spaces import ROT6D_NAMES
@@ -18,53 +22,133 @@ from robot.specs import ArraySpec, Specs
 STATE, ENVIRONMENT_STATE = "observation.state", "observation.environment_state"
 FINGER_NAMES = ("finger_left", "finger_right")
 
+Elements = list[tuple[str, str]]
+"""Name and unit of each element of a vector."""
+
 
 class Observer:
     """Fills observations of one world."""
 
     def __init__(self, arena: Any, task: Task) -> None:
         """Find sites, bodies and joints in a robosuite environment that has been reset."""
-        robot, model, data = arena.robots[0], arena.sim.model._model, arena.sim.data._data
+        model, data = arena.sim.model._model, arena.sim.data._data
+        self._arms = [_Arm(robot, model, data) for robot in arena.robots]
+        self._objects = [_frame(reference, model, data) for reference in task.objects.values()]
+        self._qpos = data.qpos
+        self._joints = np.array([model.joint(name).qposadr[0] for name in task.joints.values()], np.int64)
+        self._measures = [MEASURES[name](arena) for name in task.measures]
+        self._relative = np.empty(9)
+        self.n_joints = [len(arm.joints) - arm.fingers for arm in self._arms]
+        self.specs: Specs = {
+            STATE: _vector(STATE, self._state_elements()),
+            ENVIRONMENT_STATE: _vector(ENVIRONMENT_STATE, self._environment_elements(task)),
+        }
+        self._state = np.zeros(self.specs[STATE].shape)
+        self._environment_state = np.zeros(self.specs[ENVIRONMENT_STATE].shape)
+
+    def fill(self, out: Mapping[str, np.ndarray]) -> None:
+        """Write the present observation into `out[key]`, casting to the type found there."""
+        at = 0
+        for arm in self._arms:
+            pose_in_base(*arm.tool, *arm.base, self._state[at : at + 9])
+            end = at + 9 + len(arm.joints)
+            self._qpos.take(arm.joints, out=self._state[at + 9 : end], mode="clip")
+            at = end
+        self._fill_environment()
+        out[STATE][...] = self._state
+        out[ENVIRONMENT_STATE][...] = self._environment_state
+
+    def _fill_environment(self) -> None:
+        world, at = self._environment_state, 0
+        for pos, mat in self._objects:
+            pose_in_base(pos, mat, *self._arms[0].base, world[at : at + 9])
+            at += 9
+            for arm in self._arms:
+                world[at : at + 3] = arm.base[1].reshape(3, 3).T @ (pos - arm.tool[0])
+                at += 3
+        end = at + len(self._joints)
+        world[at:end] = self._qpos[self._joints]
+        for elements, measure in self._measures:
+            at, end = end, end + len(elements)
+            world[at:end] = measure()
+
+    def _state_elements(self) -> Elements:
+        prefixes = [""] if len(self._arms) == 1 else [f"robot{i}_" for i in range(len(self._arms))]
+        elements: Elements = []
+        for prefix, arm in zip(prefixes, self._arms, strict=True):
+            fingers = FINGER_NAMES if arm.fingers == 2 else tuple(f"finger_{i + 1}" for i in range(arm.fingers))
+            finger_unit = "m" if arm.fingers == 2 else "rad"
+            pose = [*_pose_elements("ee")]
+            joints = [(f"q{i + 1}", "rad") for i in range(len(arm.joints) - arm.fingers)]
+            own = [*pose, *[(name, finger_unit) for name in fingers], *joints]
+            elements += [(prefix + name, unit) for name, unit in own]
+        return elements
+
+    def _environment_elements(self, task: Task) -> Elements:
+        suffixes = [""] if len(self._arms) == 1 else [str(i) for i in range(len(self._arms))]
+        elements: Elements = []
+        for name in task.objects:
+            elements += _pose_elements(name)
+            elements += [(f"{name}_d{axis}{suffix}", "m") for suffix in suffixes for axis in "xyz"]
+        elements += [(name, "rad") for name in task.joints]
+        for named, _ in self._measures:
+            elements += named
+        return elements
+
+
+class _Arm:
+    """Views of one arm's tool and base, and indices of its joints in qpos: fingers, then the arm's."""
+
+    def __init__(self, robot: Any, model: Any, data: Any) -> None:
         arm = robot.arms[0]
         controller = robot.part_controllers[arm]
         tool = model.site(robot.gripper[arm].important_sites["grip_site"]).id
         base = model.site(f"{controller.naming_prefix}{controller.part_name}_center").id
-        bodies = [model.body(name).id for name in task.objects.values()]
-        self._base = (data.site_xpos[base], data.site_xmat[base])
-        self._tool = (data.site_xpos[tool], data.site_xmat[tool])
-        self._objects = [(data.xpos[body], data.xmat[body]) for body in bodies]
-        self._qpos = data.qpos
-        self._joints = np.array([*robot._ref_gripper_joint_pos_indexes[arm], *controller.qpos_index], dtype=np.int64)
-        self.n_joints = len(controller.qpos_index)
-        fingers = len(self._joints) - self.n_joints
-        self._state = np.zeros(9 + len(self._joints))
-        self._environment_state = np.zeros(12 * len(bodies))
-        self.specs: Specs = {spec.key: spec for spec in (_state_spec(fingers, self.n_joints), _environment_spec(task))}
-
-    def fill(self, out: Mapping[str, np.ndarray]) -> None:
-        """Write the present observation into `out[key]`, casting to the type found there."""
-        state, environment = self._state, self._environment_state
-        pose_in_base(*self._tool, *self._base, state[:9])
-        self._qpos.take(self._joints, out=state[9:], mode="clip")
-        for i, body in enumerate(self._objects):
-            part = environment[12 * i : 12 * i + 12]
-            pose_in_base(*body, *self._base, part[:9])
-            np.subtract(part[:3], state[:3], out=part[9:])
-        out[STATE][...] = state
-        out[ENVIRONMENT_STATE][...] = environment
+        fingers = robot._ref_gripper_joint_pos_indexes.get(arm) or []
+        self.base = (data.site_xpos[base], data.site_xmat[base])
+        self.tool = (data.site_xpos[tool], data.site_xmat[tool])
+        self.fingers = len(fingers)
+        self.joints = np.array([*fingers, *controller.qpos_index], np.int64)
 
 
-def _state_spec(fingers: int, joints: int) -> ArraySpec:
-    pose = ("ee_x", "ee_y", "ee_z", *(f"ee_{name}" for name in ROT6D_NAMES))
-    finger_names = FINGER_NAMES if fingers == 2 else tuple(f"finger_{i + 1}" for i in range(fingers))
-    names = (*pose, *finger_names, *(f"q{i + 1}" for i in range(joints)))
-    units = ["m"] * 3 + ["1"] * 6 + ["m"] * fingers + ["rad"] * joints
-    return ArraySpec(STATE, (len(names),), unit=" ".join(units), frame="base", names=names)
+def _frame(reference: str, model: Any, data: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Views of position (3,) and rotation (9,) of a `body:` or `site:` in the world."""
+    kind, _, name = reference.partition(":")
+    if kind == "body":
+        at = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name)
+        return data.xpos[at], data.xmat[at]
+    at = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, name)
+    return data.site_xpos[at], data.site_xmat[at]
 
 
-def _environment_spec(task: Task) -> ArraySpec:
-    names: list[str] = []
-    for name in task.objects:
-        names += [f"{name}_{part}" for part in ("x", "y", "z", *ROT6D_NAMES, "dx", "dy", "dz")]
-    unit = " ".join((["m"] * 3 + ["1"] * 6 + ["m"] * 3) * len(task.objects))
-    return ArraySpec(ENVIRONMENT_STATE, (len(names),), unit=unit, frame="base", names=tuple(names))
+def _pose_elements(name: str) -> Elements:
+    return [(f"{name}_{axis}", "m") for axis in "xyz"] + [(f"{name}_{part}", "1") for part in ROT6D_NAMES]
+
+
+def _vector(key: str, elements: Elements) -> ArraySpec:
+    names, units = zip(*elements, strict=True)
+    return ArraySpec(key, (len(names),), unit=" ".join(units), frame="base", names=names)
+
+
+def _wiped(arena: Any) -> tuple[Elements, Callable[[], np.ndarray]]:
+    """Share of the dirt that is gone."""
+    return [("wiped", "1")], lambda: np.array([len(arena.wiped_markers) / arena.num_markers])
+
+
+def _dirt(arena: Any) -> tuple[Elements, Callable[[], np.ndarray]]:
+    """Centroid of the dirt that is left, in the base frame, its radius, and the centroid less the tool's position."""
+    elements = [(f"dirt_{axis}", "m") for axis in "xyz"] + [("dirt_radius", "m")]
+    elements += [(f"dirt_d{axis}", "m") for axis in "xyz"]
+    arm = _Arm(arena.robots[0], arena.sim.model._model, arena.sim.data._data)
+
+    def measure() -> np.ndarray:
+        radius, centroid, _ = arena._get_wipe_information()
+        R_base_world = arm.base[1].reshape(3, 3).T
+        here = R_base_world @ (centroid - arm.base[0])
+        return np.array([*here, radius, *(R_base_world @ (centroid - arm.tool[0]))])
+
+    return elements, measure
+
+
+MEASURES: dict[str, Callable[[Any], tuple[Elements, Callable[[], np.ndarray]]]] = {"wiped": _wiped, "dirt": _dirt}
+"""What a task can be observed by besides poses: a function of the robosuite environment, by name."""

@@ -62,4 +62,4 @@ def test_every_group_has_its_options_and_help_names_them() -> None:
     assert "lift" in options("env")
     text = described("record")
     assert "episodes: 50" in text
-    assert "env: lift  # one of: lift" in text
+    assert "env: lift  # one of: door, lift, nut_assembly, " in text

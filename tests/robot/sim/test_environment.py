@@ -119,7 +119,7 @@ def test_the_message_names_the_element(lift: RobosuiteEnvironment) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value", "hint"),
-    [("task", "lfit", "lift"), ("robot", "Pando", "Panda"), ("controller", "OSC_POSITION", "OSC_POSE")],
+    [("task", "lfit", "lift"), ("robot", "Pando", "Panda"), ("controller", "OSC_POSES", "OSC_POSE")],
 )
 def test_unknown_names_say_what_is_near(field: str, value: str, hint: str) -> None:
     with pytest.raises(UnknownNameError, match=hint):

@@ -7,7 +7,7 @@ from robot.loop import rollout
 from robot.sim import expert, make
 from robot.sim.config import EnvConfig
 from robot.sim.environment import RobosuiteEnvironment
-from robot.sim.experts import action_noise
+from robot.sim.experts.noise import action_noise
 
 
 @pytest.fixture(scope="module")
