@@ -39,6 +39,6 @@ def robosuite_config(robot: str, config: EnvConfig) -> dict[str, Any]:
     arms = whole["body_parts"].get("arms", whole["body_parts"])
     for name, part in arms.items():
         if part["type"] != config.controller:
-            part = {**load_part_controller_config(default_controller=config.controller), "gripper": part["gripper"]}
+            part = {**load_part_controller_config(default_controller=config.controller), "gripper": {"type": "GRIP"}}
         arms[name] = {**part, "input_type": "absolute" if config.absolute else part.get("input_type", "delta")}
     return whole
