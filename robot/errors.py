@@ -36,6 +36,14 @@ class CheckpointError(ArmatureError):
     """A checkpoint is missing, truncated, foreign, or does not fit the specs it is used with."""
 
 
+class StateError(ArmatureError):
+    """A stored state is damaged, holds a NaN, or is of another model."""
+
+
+class WorkerError(ArmatureError):
+    """A worker process died or failed."""
+
+
 class RenderingError(ArmatureError):
     """No OpenGL library that MuJoCo can render with."""
 

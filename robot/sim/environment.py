@@ -15,6 +15,7 @@ from robot.sim.controllers import action_space
 from robot.sim.judging import judge
 from robot.sim.observing import Observer
 from robot.sim.rendering import Camera
+from robot.sim.states import StateKeeper, StoredState
 from robot.sim.stepping import Stepper, not_compiled_because
 from robot.sim.tasks import TASKS, task
 from robot.sim.world import build, seeded
@@ -52,6 +53,7 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         self._arena = build(config, chosen)
         self._observer = Observer(self._arena, chosen)
         self._judge = judge(self._arena, chosen)
+        self._states = StateKeeper(self._arena, chosen.robosuite_name)
         self._camera: Camera | None = None
         # robosuite truncates this quotient in the same way.
         self.n_substeps = int((1.0 / config.control_hz) / self._arena.sim.model._model.opt.timestep)
@@ -84,11 +86,24 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode: the arm and the objects are placed by `seed`, or by the generator the last seed left."""
+        """Begin an episode: the arm and the objects are placed by `seed`, or by the generator the last seed left.
+
+        Args:
+            seed: Of the placement, and of all that later resets without a seed draw.
+            options: `state`: begin at a `StoredState`, or at time, qpos and qvel as one vector; see `robot.sim.states`.
+                What a vector does not hold (where Door's door stands, Wipe's dirt lies) is as `seed` places it.
+
+        Raises:
+            StateError: The state is of another model, or holds a NaN.
+            UnknownNameError: An option does not exist.
+        """
+        state = self._state_of(options)
         super().reset(seed=seed)
         drawn = int(self.np_random.integers(2**31)) if seed is None else seed
         with seeded(drawn):
             self._arena.reset()
+        if state is not None:
+            self._states.restore(state)
         if self.stepper is not None:
             self.stepper.begin_episode()
         self._steps = self._held = 0
@@ -113,6 +128,10 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         truncated = not terminated and self._steps >= self._config.horizon
         return self._observation(), reward, terminated, truncated, {"success": success}
 
+    def stored_state(self) -> StoredState:
+        """The present state, for `reset(options={"state": ...})` of an environment of the same model."""
+        return self._states.capture()
+
     def success(self) -> bool:
         """Whether the task is fulfilled now, by robosuite's criterion."""
         return self._judge()[1]
@@ -136,6 +155,13 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         if self._camera is not None:
             self._camera.close()
             self._camera = None
+
+    def _state_of(self, options: dict[str, Any] | None) -> StoredState | np.ndarray | None:
+        for name in options or {}:
+            if name != "state":
+                raise unknown_name("reset option", name, ["state"])
+        state = (options or {}).get("state")
+        return None if state is None else self._states.checked(state)
 
     def _observation(self) -> Observation:
         out = {key: np.empty(spec.shape, np.float32) for key, spec in self.specs.observation.items()}
