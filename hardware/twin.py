@@ -33,8 +33,8 @@ class TwinArm(Arm):
             ConfigError: The controller is not compiled, or the loop's rate is not that of the physics.
         """
         self._env = make(env)
-        if self._env.stepper is None:
-            raise ConfigError(f"The twin needs a compiled controller, {env.controller!r} is not. Use OSC_POSE.")
+        if self._env.stepper is None or not self._env.stepper.is_cartesian or self._env.n_arms != 1:
+            raise ConfigError(f"The twin is one arm with OSC_POSE, {env.task} with {env.controller} is not.")
         self._stepper: Stepper = self._env.stepper
         physics_hz = 1.0 / self._env.model.opt.timestep
         if not np.isclose(config.rate_hz, physics_hz):

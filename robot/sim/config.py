@@ -17,6 +17,8 @@ class EnvConfig:
         control_hz: Actions per second of simulated time.
         horizon: Control steps until an episode is truncated.
         success_hold: Control steps in a row that success has to last before an episode terminates.
+        lite_physics: robosuite's order of computation since 1.5. False: that of 1.4, which replays demonstrations made
+            with it; runs in robosuite's own loop.
         reward_shaping: Whether the reward is robosuite's dense one, in place of its sparse one.
     """
 
@@ -27,6 +29,7 @@ class EnvConfig:
     control_hz: float = 20.0
     horizon: int = 200
     success_hold: int = 10
+    lite_physics: bool = True
     reward_shaping: bool = False
 
     def __post_init__(self) -> None:

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import numpy as np
+
+from robot.control.action_spaces import matrix_from_rot6d, rotvec_from_matrix
 from robot.errors import ConfigError, unknown_name
 from robot.sim.config import EnvConfig
 
@@ -42,3 +45,14 @@ def robosuite_config(robot: str, config: EnvConfig) -> dict[str, Any]:
             part = {**load_part_controller_config(default_controller=config.controller), "gripper": {"type": "GRIP"}}
         arms[name] = {**part, "input_type": "absolute" if config.absolute else part.get("input_type", "delta")}
     return whole
+
+
+def robosuite_action(action: np.ndarray, config: EnvConfig, arms: int) -> np.ndarray:
+    """An action of ours as robosuite takes it: the rotation of an absolute pose as an axis-angle vector."""
+    if action_space(config) != "ee_pose":
+        return action
+    parts = [
+        np.concatenate([part[:3], rotvec_from_matrix(matrix_from_rot6d(part[3:9])), part[9:]])
+        for part in np.split(np.asarray(action, np.float64), arms)
+    ]
+    return np.concatenate(parts)

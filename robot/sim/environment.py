@@ -11,7 +11,7 @@ from robot.contract import EnvironmentSpecs, Observation
 from robot.control import action_spaces
 from robot.errors import unknown_name
 from robot.sim.config import EnvConfig
-from robot.sim.controllers import action_space
+from robot.sim.controllers import action_space, robosuite_action
 from robot.sim.judging import judge
 from robot.sim.observing import Observer
 from robot.sim.rendering import Camera
@@ -74,6 +74,11 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         self._steps = self._held = 0
 
     @property
+    def n_arms(self) -> int:
+        """Number of arms."""
+        return len(self._arena.robots)
+
+    @property
     def model(self) -> Any:
         """The world's `mujoco.MjModel`."""
         return self._arena.sim.model._model
@@ -115,11 +120,10 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         Raises:
             SpecError: The action is not inside `specs.action`.
         """
-        action = self.specs.action.validate(action)
         if self.stepper is None:
-            self._arena.step(action)
+            self._arena.step(robosuite_action(self.specs.action.validate(action), self._config, self.n_arms))
         else:
-            self.stepper.set_goal_delta(action)
+            self.stepper.act(action, self.specs.action)
             self.stepper.run(self.n_substeps)
         reward, success = self._judge()
         self._steps += 1

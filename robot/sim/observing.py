@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 from robot.control.action_spaces import ROT6D_NAMES
-from robot.sim.compiled import pose_in_base
+from robot.sim.compiled.frames import observe_arms, observe_world
 from robot.sim.tasks import Task
 from robot.specs import ArraySpec, Specs
 
@@ -33,11 +33,14 @@ class Observer:
         """Find sites, bodies and joints in a robosuite environment that has been reset."""
         model, data = arena.sim.model._model, arena.sim.data._data
         self._arms = [_Arm(robot, model, data) for robot in arena.robots]
-        self._objects = [_frame(reference, model, data) for reference in task.objects.values()]
+        frames = [_frame(reference, model, data) for reference in task.objects.values()]
+        self._frames = np.array([[*_addresses(arm.tool), *_addresses(arm.base)] for arm in self._arms], np.int64)
+        self._objects = np.array([_addresses(frame) for frame in frames], np.int64).reshape(-1, 2)
         self._qpos = data.qpos
+        self._arm_joints = np.concatenate([arm.joints for arm in self._arms])
+        self._counts = np.array([len(arm.joints) for arm in self._arms], np.int64)
         self._joints = np.array([model.joint(name).qposadr[0] for name in task.joints.values()], np.int64)
         self._measures = [MEASURES[name](arena) for name in task.measures]
-        self._relative = np.empty(9)
         self.n_joints = [len(arm.joints) - arm.fingers for arm in self._arms]
         self.specs: Specs = {
             STATE: _vector(STATE, self._state_elements()),
@@ -48,29 +51,15 @@ class Observer:
 
     def fill(self, out: Mapping[str, np.ndarray]) -> None:
         """Write the present observation into `out[key]`, casting to the type found there."""
-        at = 0
-        for arm in self._arms:
-            pose_in_base(*arm.tool, *arm.base, self._state[at : at + 9])
-            end = at + 9 + len(arm.joints)
-            self._qpos.take(arm.joints, out=self._state[at + 9 : end], mode="clip")
-            at = end
-        self._fill_environment()
-        out[STATE][...] = self._state
-        out[ENVIRONMENT_STATE][...] = self._environment_state
-
-    def _fill_environment(self) -> None:
-        world, at = self._environment_state, 0
-        for pos, mat in self._objects:
-            pose_in_base(pos, mat, *self._arms[0].base, world[at : at + 9])
-            at += 9
-            for arm in self._arms:
-                world[at : at + 3] = arm.base[1].reshape(3, 3).T @ (pos - arm.tool[0])
-                at += 3
-        end = at + len(self._joints)
-        world[at:end] = self._qpos[self._joints]
-        for elements, measure in self._measures:
-            at, end = end, end + len(elements)
-            world[at:end] = measure()
+        state, world = self._state, self._environment_state
+        observe_arms(self._frames, self._arm_joints, self._counts, self._qpos, state)
+        observe_world(self._frames, self._objects, self._joints, self._qpos, world)
+        if self._measures:
+            world[-sum(len(elements) for elements, _ in self._measures) :] = np.concatenate(
+                [measure() for _, measure in self._measures]
+            )
+        out[STATE][...] = state
+        out[ENVIRONMENT_STATE][...] = world
 
     def _state_elements(self) -> Elements:
         prefixes = [""] if len(self._arms) == 1 else [f"robot{i}_" for i in range(len(self._arms))]
@@ -119,6 +108,11 @@ def _frame(reference: str, model: Any, data: Any) -> tuple[np.ndarray, np.ndarra
         return data.xpos[at], data.xmat[at]
     at = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, name)
     return data.site_xpos[at], data.site_xmat[at]
+
+
+def _addresses(views: tuple[np.ndarray, np.ndarray]) -> tuple[int, int]:
+    """Of a position and a rotation in MjData, which never moves."""
+    return views[0].ctypes.data, views[1].ctypes.data
 
 
 def _pose_elements(name: str) -> Elements:

@@ -1,92 +1,27 @@
-"""What the compiled stepper works on: where the physics is, the controller's parameters, its goal, and its memory.
-
-Legend: n arm joints, nv degrees of freedom of the world, g finger joints. Vectors and matrices are float64; poses are
-in the world unless the name ends in `_base`.
-"""
+"""Fills the records that compiled code works on: where the physics is, and what robosuite's controllers were given."""
 
 import ctypes
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import mujoco
 import numpy as np
 
+from robot.sim.compiled import records
+from robot.sim.compiled.records import ARM, WORLD, N
 
-class Plant(NamedTuple):
-    """Where the physics is: addresses of C functions and structures, and views of MjData.
+KINDS = {
+    "OSC_POSE": records.OSC_POSE,
+    "OSC_POSITION": records.OSC_POSITION,
+    "JOINT_POSITION": records.JOINT_POSITION,
+    "JOINT_VELOCITY": records.JOINT_VELOCITY,
+    "JOINT_TORQUE": records.JOINT_TORQUE,
+}
+"""Compiled controllers by robosuite's names."""
 
-    The views stay valid across `mj_resetData`, which clears memory but does not move it.
-    """
-
-    step1: int
-    step2: int
-    jac_site: int
-    full_m: int
-    model: int
-    data: int
-    inertia: int  # address of the sparse mass matrix
-    site: int
-    qpos: np.ndarray  # (nq,)
-    qvel: np.ndarray  # (nv,)
-    bias: np.ndarray  # (nv,) gravity, Coriolis and centrifugal torques
-    ctrl: np.ndarray  # (nu,)
-    tool_pos: np.ndarray  # (3,)
-    tool_mat: np.ndarray  # (9,) row by row
-    base_pos: np.ndarray  # (3,)
-    base_mat: np.ndarray  # (9,)
-    arm_qpos: np.ndarray  # (n,) indices into qpos
-    arm_dof: np.ndarray  # (n,) indices into qvel
-    arm_ctrl: np.ndarray  # (n,) indices into ctrl
-    finger_ctrl: np.ndarray  # (g,) indices into ctrl
-
-
-class Gains(NamedTuple):
-    """What robosuite's controller was configured with."""
-
-    kp: np.ndarray  # (6,) position then orientation
-    kd: np.ndarray  # (6,)
-    torque_low: np.ndarray  # (n,)
-    torque_high: np.ndarray  # (n,)
-    delta_scale: np.ndarray  # (6,) from an action in [-1, 1] to metres and radians
-    finger_rate: np.ndarray  # (g,) change of the fingers' setting in one control period, with sign
-    finger_low: np.ndarray  # (g,) ctrl at setting -1
-    finger_high: np.ndarray  # (g,) ctrl at setting +1
-    is_uncoupled: bool
-
-
-class Goal(NamedTuple):
-    """What the controller strives for; written by the setters, read by `advance`."""
-
-    delta: np.ndarray  # (6,) scaled; taken relative to the pose reached when the next substep begins
-    is_pending: np.ndarray  # (1,) bool: whether `delta` waits for that substep
-    pos_base: np.ndarray  # (3,)
-    mat_base: np.ndarray  # (3, 3)
-    posture: np.ndarray  # (n,) joint positions that the null space is drawn to
-    finger: np.ndarray  # (g,) settings in [-1, 1]
-
-
-class Work(NamedTuple):
-    """Memory that a substep needs, allocated once."""
-
-    jac_pos: np.ndarray  # (3, nv)
-    jac_rot: np.ndarray  # (3, nv)
-    full: np.ndarray  # (nv, nv)
-    jac: np.ndarray  # (6, n)
-    mass: np.ndarray  # (n, n)
-    factor: np.ndarray  # (n, n)
-    half: np.ndarray  # (n, 6) L^-1 J^T
-    inverse_lambda: np.ndarray  # (6, 6) J M^-1 J^T
-    square: np.ndarray  # (6, 6)
-    vectors: np.ndarray  # (6, 6)
-    rhs: np.ndarray  # (6,)
-    wrench: np.ndarray  # (6,)
-    posture: np.ndarray  # (n,)
-    torque: np.ndarray  # (n,)
-    use_given_mass: np.ndarray  # (1,) bool: the next substep takes `mass` as it is
-    jac_pos_at: int
-    jac_rot_at: int
-    full_at: int
+_OSC = (records.OSC_POSE, records.OSC_POSITION)
+_NEEDS_MASS = (*_OSC, records.JOINT_POSITION)
 
 
 @cache
@@ -101,94 +36,136 @@ def _address(function: str) -> int:
     return int(pointer or 0)
 
 
-def _indices(values: Any) -> np.ndarray:
-    return np.array(values, np.int64)
+def arms_of(arena: Any) -> np.ndarray:
+    """One `ARM` record for each arm of a robosuite environment that has been reset."""
+    model, data = arena.sim.model._model, arena.sim.data._data
+    arms = np.zeros(len(arena.robots), ARM)
+    for arm, robot in zip(arms, arena.robots, strict=True):
+        _describe(arm, robot, model, data)
+        _tune(arm, robot, model)
+        begin(arm, robot)
+    return arms
 
 
-def plant_of(model: mujoco.MjModel, data: mujoco.MjData, robot: Any) -> Plant:
-    """Addresses and views for a robosuite robot in a world."""
-    arm = robot.arms[0]
-    controller = robot.part_controllers[arm]
+class World:
+    """The `WORLD` record, and the memory that it has the addresses of.
+
+    Attributes:
+        record: Shape (1,).
+    """
+
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, arms: np.ndarray) -> None:
+        nv = model.nv
+        self._model, self._data = model, data
+        self._jac_pos, self._jac_rot, self._full = np.zeros((3, nv)), np.zeros((3, nv)), np.zeros((nv, nv))
+        self.record = np.zeros(1, WORLD)
+        fields = {
+            "step1": _address("mj_step1"),
+            "step2": _address("mj_step2"),
+            "jac_site": _address("mj_jacSite"),
+            "full_m": _address("mj_fullM"),
+            "model": model._address,
+            "data": data._address,
+            "inertia_at": data.qM.ctypes.data,
+            "qpos_at": data.qpos.ctypes.data,
+            "qvel_at": data.qvel.ctypes.data,
+            "bias_at": data.qfrc_bias.ctypes.data,
+            "ctrl_at": data.ctrl.ctypes.data,
+            "jac_pos_at": self._jac_pos.ctypes.data,
+            "jac_rot_at": self._jac_rot.ctypes.data,
+            "full_at": self._full.ctypes.data,
+            "nq": model.nq,
+            "nv": nv,
+            "nu": model.nu,
+            "needs_mass": int(np.isin(arms["kind"], _NEEDS_MASS).any()),
+        }
+        for name, value in fields.items():
+            self.record[name] = value
+
+
+def begin(arm: Any, robot: Any) -> None:
+    """Take the posture from a reset robot, hold its pose, let the fingers rest, and forget the last episode.
+
+    robosuite computes the mass matrix of the very first substep before it places the fingers. To stay on its
+    trajectories, that substep uses the same matrix.
+    """
+    controller, n = robot.part_controllers[robot.arms[0]], int(arm["n"])
+    arm["posture"][:n] = controller.initial_joint
+    hold(arm)
+    if arm["kind"] in _NEEDS_MASS:
+        arm["mass"][:n, :n] = controller.mass_matrix
+        arm["use_given_mass"] = 1
+
+
+def hold(arm: Any) -> None:
+    """Hold the pose of the next substep, let the fingers rest, and forget the errors of the past."""
+    for field in ("finger", "asked", "goal", "integral", "last_error", "ring"):
+        arm[field][...] = 0.0
+    for field in ("ring_size", "is_saturated", "use_given_mass"):
+        arm[field] = 0
+    arm["ring_at"] = records.RING - 1
+    arm["is_pending"] = arm["is_relative"] = 1
+
+
+def _describe(arm: Any, robot: Any, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    """Where the arm is in the model."""
+    name = robot.arms[0]
+    controller, gripper = robot.part_controllers[name], robot.gripper[name]
     actuators = robot._ref_actuators_indexes_dict
+    fingers = actuators.get(robot.get_gripper_name(name), [])
     base = model.site(f"{controller.naming_prefix}{controller.part_name}_center").id
-    site = model.site(controller.ref_name).id
-    return Plant(
-        step1=_address("mj_step1"),
-        step2=_address("mj_step2"),
-        jac_site=_address("mj_jacSite"),
-        full_m=_address("mj_fullM"),
-        model=model._address,
-        data=data._address,
-        inertia=data.qM.ctypes.data,
-        site=site,
-        qpos=data.qpos,
-        qvel=data.qvel,
-        bias=data.qfrc_bias,
-        ctrl=data.ctrl,
-        tool_pos=data.site_xpos[site],
-        tool_mat=data.site_xmat[site],
-        base_pos=data.site_xpos[base],
-        base_mat=data.site_xmat[base],
-        arm_qpos=_indices(controller.qpos_index),
-        arm_dof=_indices(controller.qvel_index),
-        arm_ctrl=_indices(actuators[arm]),
-        finger_ctrl=_indices(actuators[robot.get_gripper_name(arm)]),
-    )
+    arm["kind"] = KINDS[controller.name]
+    arm["is_absolute"] = getattr(controller, "input_type", "delta") == "absolute"
+    arm["is_uncoupled"] = bool(getattr(controller, "uncoupling", False))
+    arm["n"], arm["g"] = len(controller.qpos_index), len(fingers)
+    arm["has_gripper"] = gripper.dof
+    site = model.site(gripper.important_sites["grip_site"] if controller.ref_name is None else controller.ref_name).id
+    arm["site"] = site
+    arm["tool_pos_at"], arm["tool_mat_at"] = data.site_xpos[site].ctypes.data, data.site_xmat[site].ctypes.data
+    arm["base_pos_at"], arm["base_mat_at"] = data.site_xpos[base].ctypes.data, data.site_xmat[base].ctypes.data
+    for field, values in (
+        ("qpos", controller.qpos_index),
+        ("dof", controller.qvel_index),
+        ("ctrl", actuators[name]),
+        ("finger_ctrl", fingers),
+    ):
+        arm[field][: len(values)] = values
 
 
-def gains_of(robot: Any, plant: Plant) -> Gains:
-    """The parameters of a robosuite robot's controller and gripper."""
-    controller, gripper = robot.part_controllers[robot.arms[0]], robot.gripper[robot.arms[0]]
-    ctrl_range = robot.sim.model._model.actuator_ctrlrange
-    # `format_action` integrates a command: from rest, one call with +1 gives the setting's rate in a control period.
-    kept, gripper.current_action = gripper.current_action, np.zeros(len(plant.finger_ctrl))
-    finger_rate = np.array(gripper.format_action(np.ones(1)), np.float64)
-    gripper.current_action = kept
-    return Gains(
-        kp=np.array(controller.kp, np.float64),
-        kd=np.array(controller.kd, np.float64),
-        torque_low=ctrl_range[plant.arm_ctrl, 0].copy(),
-        torque_high=ctrl_range[plant.arm_ctrl, 1].copy(),
-        delta_scale=np.array(controller.output_max, np.float64),
-        finger_rate=finger_rate,
-        finger_low=ctrl_range[plant.finger_ctrl, 0].copy(),
-        finger_high=ctrl_range[plant.finger_ctrl, 1].copy(),
-        is_uncoupled=bool(controller.uncoupling),
-    )
+def _tune(arm: Any, robot: Any, model: mujoco.MjModel) -> None:
+    """What the controller and the gripper were configured with."""
+    name, n, g = robot.arms[0], int(arm["n"]), int(arm["g"])
+    controller, gripper = robot.part_controllers[name], robot.gripper[name]
+    for field in ("kp", "ki", "kd"):
+        values = getattr(controller, field, None)
+        if values is not None:
+            arm[field][: len(values)] = values
+    span_in = controller.input_max - controller.input_min
+    scale = np.abs(controller.output_max - controller.output_min) / np.abs(span_in)
+    middle_in, middle_out = controller.input_max + controller.input_min, controller.output_max + controller.output_min
+    arm["scale"][: len(scale)] = scale
+    arm["shift"][: len(scale)] = 0.5 * middle_out - 0.5 * middle_in * scale
+    limits = {
+        "JOINT_POSITION": getattr(controller, "position_limits", None),
+        "JOINT_VELOCITY": getattr(controller, "velocity_limits", None),
+        "JOINT_TORQUE": getattr(controller, "torque_limits", None),
+    }.get(controller.name)
+    arm["goal_low"], arm["goal_high"] = -np.inf, np.inf
+    # robosuite does not apply the limits of joints to absolute positions.
+    if limits is not None and not arm["is_absolute"]:
+        arm["goal_low"][:n], arm["goal_high"][:n] = limits[0], limits[1]
+    arm["own_low"][:n], arm["own_high"][:n] = controller.actuator_limits
+    indices, fingers = arm["ctrl"][:n], arm["finger_ctrl"][:g]
+    arm["torque_low"][:n], arm["torque_high"][:n] = model.actuator_ctrlrange[indices].T
+    arm["finger_low"][:g], arm["finger_high"][:g] = model.actuator_ctrlrange[fingers].T
+    if g:
+        # `format_action` integrates a command: from rest, one call with +1 gives the rate in a control period.
+        kept, gripper.current_action = gripper.current_action, np.zeros(gripper.dof)
+        arm["finger_rate"][:g] = gripper.format_action(np.ones(1))
+        gripper.current_action = kept
 
 
-def goal_of(n: int, fingers: int) -> Goal:
-    """A goal for n arm joints that holds still."""
-    return Goal(
-        delta=np.zeros(6),
-        is_pending=np.zeros(1, np.bool_),
-        pos_base=np.zeros(3),
-        mat_base=np.eye(3),
-        posture=np.zeros(n),
-        finger=np.zeros(fingers),
-    )
-
-
-def work_of(n: int, nv: int) -> Work:
-    """Memory for n arm joints in a world of nv degrees of freedom."""
-    jac_pos, jac_rot, full = np.zeros((3, nv)), np.zeros((3, nv)), np.zeros((nv, nv))
-    return Work(
-        jac_pos=jac_pos,
-        jac_rot=jac_rot,
-        full=full,
-        jac=np.zeros((6, n)),
-        mass=np.zeros((n, n)),
-        factor=np.zeros((n, n)),
-        half=np.zeros((n, 6)),
-        inverse_lambda=np.zeros((6, 6)),
-        square=np.zeros((6, 6)),
-        vectors=np.zeros((6, 6)),
-        rhs=np.zeros(6),
-        wrench=np.zeros(6),
-        posture=np.zeros(n),
-        torque=np.zeros(n),
-        use_given_mass=np.zeros(1, np.bool_),
-        jac_pos_at=jac_pos.ctypes.data,
-        jac_rot_at=jac_rot.ctypes.data,
-        full_at=full.ctypes.data,
-    )
+def fits(robot: Any) -> bool:
+    """Whether a record has room for a robot's arm and gripper."""
+    name = robot.arms[0]
+    return len(robot.part_controllers[name].qpos_index) <= N and robot.gripper[name].dof <= 1

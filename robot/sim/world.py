@@ -83,6 +83,7 @@ def build(config: EnvConfig, task: Task) -> Any:
             ignore_done=True,
             control_freq=config.control_hz,
             horizon=config.horizon,
+            lite_physics=config.lite_physics,
             reward_shaping=config.reward_shaping,
         )
         arena.reset()

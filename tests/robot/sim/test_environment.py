@@ -20,7 +20,17 @@ class TestLift(EnvironmentConformance):
 
 class TestLiftInRobosuitesLoop(EnvironmentConformance):
     def make(self) -> RobosuiteEnvironment:
-        return make(EnvConfig(horizon=6, controller="JOINT_POSITION"))
+        return make(EnvConfig(horizon=6, lite_physics=False))
+
+
+class TestTwoArms(EnvironmentConformance):
+    def make(self) -> RobosuiteEnvironment:
+        return make(EnvConfig(task="two_arm_lift", horizon=6))
+
+
+class TestAbsoluteJointPositions(EnvironmentConformance):
+    def make(self) -> RobosuiteEnvironment:
+        return make(EnvConfig(task="door", horizon=6, controller="JOINT_POSITION", absolute=True))
 
 
 @pytest.fixture(scope="module")
@@ -135,11 +145,12 @@ def test_numbers_that_make_no_sense() -> None:
         make(EnvConfig(control_hz=1000))
 
 
-def test_an_uncompiled_controller_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_not_compiled_says_so_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robot.sim.environment._told", set())
     with caplog.at_level(logging.WARNING, logger="robot.sim.environment"):
         for _ in range(2):
-            environment = make(EnvConfig(controller="JOINT_VELOCITY", horizon=5))
-    assert [record.message.count("JOINT_VELOCITY") for record in caplog.records] == [1]
+            environment = make(EnvConfig(controller="JOINT_VELOCITY", lite_physics=False, horizon=5))
+    assert [record.message.count("lite_physics") for record in caplog.records] == [1]
     assert environment.stepper is None
     assert environment.specs.action_space == "joint_velocity"
     start = environment.reset(seed=0)[0]["observation.state"][11]
