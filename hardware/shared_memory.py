@@ -7,7 +7,6 @@ seen in order; a CRC with every record makes torn ones visible on processors tha
 
 import mmap
 import os
-import tempfile
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
@@ -15,6 +14,7 @@ from enum import IntEnum
 import numpy as np
 
 from robot.errors import BridgeError
+from robot.processes import anonymous_memory
 
 STATE_CAPACITY = 256
 """Longest state [float64]."""
@@ -98,7 +98,7 @@ class SharedMemory:
     @classmethod
     def create(cls) -> "SharedMemory":
         """New memory, all zero."""
-        fd = os.memfd_create("armature-bridge") if hasattr(os, "memfd_create") else _unnamed_file()
+        fd = anonymous_memory("armature-bridge")
         os.ftruncate(fd, _SIZE)
         return cls(fd)
 
@@ -107,11 +107,6 @@ class SharedMemory:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-
-
-def _unnamed_file() -> int:
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
 
 
 class StateRing:

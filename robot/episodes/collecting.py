@@ -2,11 +2,8 @@
 
 import json
 import multiprocessing
-import os
-import signal
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -18,9 +15,7 @@ from robot.contract import Environment, EnvironmentSpecs, Policy
 from robot.episodes.log import EpisodeWriter, Header
 from robot.errors import ArmatureError, EpisodeError
 from robot.loop import Disturbance, rollout
-
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-_STOP_S = 5.0
+from robot.processes import cause_of_end, end, started_quietly
 
 
 @dataclass(frozen=True)
@@ -131,7 +126,7 @@ class _Worker:
         self.process: BaseProcess = context.Process(target=_work, args=(job, theirs), daemon=True)
         self.specs: dict[str, Any] = {}
         self._attempt: int | None = None
-        with _started_quietly():
+        with started_quietly():
             self.process.start()
         theirs.close()
 
@@ -164,40 +159,18 @@ class _Worker:
 
     def death(self) -> EpisodeError:
         """Why it ended without a word."""
-        self.process.join(_STOP_S)
-        code = self.process.exitcode
-        cause = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"status {code}"
         return EpisodeError(
-            f"{self._doing()} ended with its process ({cause}), perhaps for lack of memory. Finished episodes are "
-            "kept: run the same command again, with fewer workers if memory is short."
+            f"{self._doing()} ended with its process ({cause_of_end(self.process)}), perhaps for lack of memory. "
+            "Finished episodes are kept: run the same command again, with fewer workers if memory is short."
         )
 
     def end(self) -> None:
         """Make sure that the process is gone."""
-        self.process.join(_STOP_S)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        end(self.process)
         self.connection.close()
 
     def _doing(self) -> str:
         return "Setting up a worker" if self._attempt is None else f"Attempt {self._attempt}"
-
-
-@contextmanager
-def _started_quietly() -> Iterator[None]:
-    """A process that is started here leaves Ctrl-C to us and computes in one thread; both are inherited."""
-    before = {key: os.environ.get(key) for key in _ONE_THREAD}
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        for key, value in before.items():
-            os.environ.pop(key)
-            if value is not None:
-                os.environ[key] = value
 
 
 def _work(job: Job, connection: Connection) -> None:

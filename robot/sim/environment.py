@@ -15,6 +15,7 @@ from robot.sim.controllers import action_space, robosuite_action
 from robot.sim.judging import judge
 from robot.sim.observing import Observer
 from robot.sim.rendering import Camera
+from robot.sim.spaces import box
 from robot.sim.states import StateKeeper, StoredState
 from robot.sim.stepping import Stepper, not_compiled_because
 from robot.sim.tasks import TASKS, task
@@ -68,9 +69,9 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         )
         self.metadata = {**self.metadata, "render_fps": round(config.control_hz)}
         self.observation_space: Any = gymnasium.spaces.Dict(
-            {key: _box(spec) for key, spec in self.specs.observation.items()}
+            {key: box(spec) for key, spec in self.specs.observation.items()}
         )
-        self.action_space = _box(self.specs.action)
+        self.action_space = box(self.specs.action)
         self._steps = self._held = 0
 
     @property
@@ -187,11 +188,6 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
             _told.add(reason)
             logger.warning("This environment runs in robosuite's own loop, about ten times slower: %s.", reason)
         return None
-
-
-def _box(spec: Any) -> gymnasium.spaces.Box:
-    low, high = spec.bounds()
-    return gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
 
 def from_keywords(render_mode: str = "rgb_array", **fields: Any) -> RobosuiteEnvironment:

@@ -11,25 +11,16 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 import numpy as np
 
-from robot.contract import Environment
 from robot.episodes.atomic import publish
 from robot.errors import StateError
-from robot.sim.states import StoredState
+from robot.sim.states import StoredState, Storing
 
 FORMAT = "armature-evaluation-set-1"
 _ARRAYS = ("flat", "posture", "bodies", "wiped")
-
-
-class Storing(Environment, Protocol):
-    """An environment whose states can be stored."""
-
-    def stored_state(self) -> StoredState:
-        """The present state."""
-        ...
 
 
 class EvaluationSet(Sequence[StoredState]):

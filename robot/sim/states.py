@@ -10,11 +10,12 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import mujoco
 import numpy as np
 
+from robot.contract import Environment
 from robot.errors import StateError
 
 MAGIC = b"armature-state-1\n"
@@ -72,6 +73,14 @@ class StoredState:
         for name, shape in zip(_ARRAYS, shapes, strict=True):
             parts[name], values = values[: math.prod(shape)].reshape(shape), values[math.prod(shape) :]
         return cls(task, model, **parts)
+
+
+class Storing(Environment, Protocol):
+    """An environment whose states can be stored."""
+
+    def stored_state(self) -> StoredState:
+        """The present state."""
+        ...
 
 
 def to_text(state: "StoredState | np.ndarray") -> str:
