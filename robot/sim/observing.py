@@ -5,7 +5,7 @@ one after the other, with names that begin `robot0_` and `robot1_`. Each is in t
 `observation.environment_state`: for each object (12 with one arm) position, 6-D rotation, and position less the tool's,
 for each arm; then positions of joints of the world, then measures of the task. Poses are in the base frame of the first
 arm, differences in that of the arm they are of. The tool frame is the site that robosuite's operational-space control
-moves.
+moves, the base frame the one that its goals are in: of IIWA that one sits on the first link and turns with it.
 """
 
 from collections.abc import Callable, Mapping

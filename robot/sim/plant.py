@@ -120,7 +120,8 @@ def _describe(arm: Any, robot: Any, model: mujoco.MjModel, data: mujoco.MjData) 
     arm["n"], arm["g"] = len(controller.qpos_index), len(fingers)
     arm["has_gripper"] = gripper.dof
     site = model.site(gripper.important_sites["grip_site"] if controller.ref_name is None else controller.ref_name).id
-    arm["site"] = site
+    arm["site"], arm["base_site"] = site, base
+    arm["base_moves"] = model.body_weldid[model.site_bodyid[base]] != 0
     arm["tool_pos_at"], arm["tool_mat_at"] = data.site_xpos[site].ctypes.data, data.site_xmat[site].ctypes.data
     arm["base_pos_at"], arm["base_mat_at"] = data.site_xpos[base].ctypes.data, data.site_xmat[base].ctypes.data
     for field, values in (

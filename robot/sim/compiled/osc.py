@@ -42,6 +42,19 @@ def _read_jacobian(world: Any, arm: Any) -> None:
 
 
 @inner
+def _read_base_velocity(world: Any, arm: Any, qvel: np.ndarray) -> None:
+    """Velocity of the base: of an arm whose base frame sits on its first link, as IIWA's does in robosuite."""
+    nv, out = world.nv, arm.base_velocity
+    call_jac(world.jac_site, world.model, world.data, world.jac_pos_at, world.jac_rot_at, arm.base_site)
+    pos, rot = floats(world.jac_pos_at, 3 * nv), floats(world.jac_rot_at, 3 * nv)
+    for i in range(3):
+        out[i] = out[3 + i] = 0.0
+        for j in range(nv):
+            out[i] += pos[i * nv + j] * qvel[j]
+            out[3 + i] += rot[i * nv + j] * qvel[j]
+
+
+@inner
 def _invert_lambda(arm: Any) -> None:
     """J M^-1 J^T, through M = L L^T and L^-1 J^T."""
     n, jac, factor, half, out = arm.n, arm.jac, arm.factor, arm.half, arm.inverse_lambda
@@ -71,7 +84,7 @@ def _desired_wrench(arm: Any, qvel: np.ndarray) -> None:
     tool_pos, tool_mat = floats(arm.tool_pos_at, 3), floats(arm.tool_mat_at, 9)
     wrench, kp, pos_base, mat_base = arm.wrench, arm.kp, arm.pos_base, arm.mat_base
     for i in range(6):
-        velocity = 0.0
+        velocity = -arm.base_velocity[i]
         for j in range(arm.n):
             velocity += arm.jac[i, j] * qvel[arm.dof[j]]
         wrench[i] = -arm.kd[i] * velocity
@@ -117,6 +130,8 @@ def osc_torque(world: Any, arm: Any, qpos: np.ndarray, qvel: np.ndarray) -> None
     The null-space projection N^T tau = tau - J^T Lambda J M^-1 tau needs no M^-1, because tau = M x.
     """
     _read_jacobian(world, arm)
+    if arm.base_moves:
+        _read_base_velocity(world, arm, qvel)
     _invert_lambda(arm)
     _desired_wrench(arm, qvel)
     if arm.is_uncoupled:

@@ -28,7 +28,8 @@ WORLD = np.dtype(
 ARM = np.dtype(
     [
         # What it is made of.
-        *[(name, "i8") for name in ("kind", "is_absolute", "is_uncoupled", "n", "g", "has_gripper", "site")],
+        *[(name, "i8") for name in ("kind", "is_absolute", "is_uncoupled", "n", "g", "has_gripper")],
+        *[(name, "i8") for name in ("site", "base_site", "base_moves")],
         *[(name, "i8") for name in ("tool_pos_at", "tool_mat_at", "base_pos_at", "base_mat_at")],
         *[(name, "i8", N) for name in ("qpos", "dof", "ctrl", "finger_ctrl")],  # indices
         # What robosuite's controller was configured with.
@@ -56,6 +57,7 @@ ARM = np.dtype(
         ("use_given_mass", "i8"),  # the next substep takes `mass` as it is
         ("jac", "f8", (6, N)),
         *[(name, "f8", (N, N)) for name in ("mass", "factor")],
+        ("base_velocity", "f8", 6),
         ("half", "f8", (N, 6)),  # L^-1 J^T
         *[(name, "f8", (6, 6)) for name in ("inverse_lambda", "square", "vectors")],
         *[(name, "f8", 6) for name in ("wrench", "rhs")],
