@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from robot.sim.tasks import Task
+from robot.sim.wiping import Dirt
 
 Verdict = tuple[float, bool]
 """Reward of the last control step, and whether the task is fulfilled now."""
@@ -109,12 +110,30 @@ def _two_arm_transport(arena: Any) -> Condition:
     return both_near
 
 
+def _wipe(arena: Any) -> Condition:
+    """Some dirt is as near to a corner of the wiper as the opposite corner is, and 2 cm; or none is left."""
+    model, data = arena.sim.model._model, arena.sim.data._data
+    robot = arena.robots[0]
+    names = robot.gripper[robot.arms[0]].important_geoms["corners"]
+    corners = [model.geom(name).id for name in names]
+    places = model.geom_pos[corners]
+    reach = float(np.linalg.norm(places - places[0], axis=1).max()) + 0.02
+    corner, dirt = data.geom_xpos[corners[0]], Dirt(arena)
+
+    def touches_dirt() -> bool:
+        left = dirt.positions()
+        return len(left) == 0 or float(((left - corner) ** 2).sum(axis=1).min()) <= reach**2
+
+    return touches_dirt
+
+
 CONDITIONS: dict[str, Callable[[Any], Condition]] = {
     "stack": _stack,
     "pick_place_can": _pick_place,
     "pick_place": _pick_place,
     "nut_assembly_square": _nut_assembly,
     "nut_assembly": _nut_assembly,
+    "wipe": _wipe,
     "tool_hang": _tool_hang,
     "two_arm_lift": _two_arm_lift,
     "two_arm_peg_in_hole": _two_arm_peg_in_hole,

@@ -17,6 +17,7 @@ import numpy as np
 from robot.control.action_spaces import ROT6D_NAMES
 from robot.sim.compiled.frames import observe_arms, observe_world
 from robot.sim.tasks import Task
+from robot.sim.wiping import Dirt
 from robot.specs import ArraySpec, Specs
 
 STATE, ENVIRONMENT_STATE = "observation.state", "observation.environment_state"
@@ -133,10 +134,13 @@ def _dirt(arena: Any) -> tuple[Elements, Callable[[], np.ndarray]]:
     """Centroid of the dirt that is left, in the base frame, its radius, and the centroid less the tool's position."""
     elements = [(f"dirt_{axis}", "m") for axis in "xyz"] + [("dirt_radius", "m")]
     elements += [(f"dirt_d{axis}", "m") for axis in "xyz"]
-    arm = _Arm(arena.robots[0], arena.sim.model._model, arena.sim.data._data)
+    arm, dirt = _Arm(arena.robots[0], arena.sim.model._model, arena.sim.data._data), Dirt(arena)
 
     def measure() -> np.ndarray:
-        radius, centroid, _ = arena._get_wipe_information()
+        left = dirt.positions()
+        # Of nothing robosuite says that it is at the world's origin, and of no size.
+        centroid = left.mean(axis=0) if len(left) else np.zeros(3)
+        radius = float(np.sqrt(((left - centroid) ** 2).sum(axis=1).max())) if len(left) else 0.0
         R_base_world = arm.base[1].reshape(3, 3).T
         here = R_base_world @ (centroid - arm.base[0])
         return np.array([*here, radius, *(R_base_world @ (centroid - arm.tool[0]))])
