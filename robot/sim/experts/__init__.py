@@ -7,7 +7,11 @@ from robot.errors import unknown_name
 from robot.sim.tasks import task
 
 EXPERTS = {
+    "door": "robot.sim.experts.door:DoorExpert",
     "lift": "robot.sim.experts.lift:LiftExpert",
+    "nut_assembly_square": "robot.sim.experts.nut_assembly_square:NutAssemblySquareExpert",
+    "pick_place_can": "robot.sim.experts.pick_place_can:PickPlaceCanExpert",
+    "stack": "robot.sim.experts.stack:StackExpert",
 }
 """Expert by name of its task, as module:class."""
 

@@ -7,12 +7,12 @@ to the beginning by itself.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from robot.contract import ActionChunk, EnvironmentSpecs, Observation, Policy, PolicySpecs
-from robot.control.action_spaces import POSITION_SCALE_M, ROTATION_SCALE_RAD
+from robot.control.action_spaces import POSITION_SCALE_M, ROTATION_SCALE_RAD, matrix_from_rot6d
 from robot.errors import ConfigError, SpecError
 
 STATE, ENVIRONMENT_STATE = "observation.state", "observation.environment_state"
@@ -87,3 +87,17 @@ def steer(shift: np.ndarray, turn: np.ndarray, gripper: float, speed: float = SP
 def ramp(x: float, zero: float, one: float) -> float:
     """From 0 at `zero` to 1 at `one`, straight between and flat beyond."""
     return float(np.clip((x - zero) / (one - zero), 0.0, 1.0))
+
+
+class PoseReader:
+    """Reads the pose of one thing from an observation vector, by the names of the vector's elements."""
+
+    def __init__(self, names: Sequence[str], name: str) -> None:
+        """Find `name`_x and the eight elements after it among `names`. Raises `ConfigError` where it is not there."""
+        if f"{name}_x" not in names:
+            raise ConfigError(f"No pose of {name!r} among {', '.join(names)}.")
+        self._at = names.index(f"{name}_x")
+
+    def __call__(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Position (3,) [m] and rotation (3, 3) in the base frame."""
+        return vector[self._at : self._at + 3], matrix_from_rot6d(vector[self._at + 3 : self._at + 9])
