@@ -1,7 +1,11 @@
 """The compiled stepper against robosuite's own `env.step`, and its linear algebra against NumPy's."""
 
+import hashlib
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from robot.control.action_spaces import ee_pose_from_delta
+from robot.control.action_spaces import ee_pose_from_delta, matrix_from_rot6d
+from robot.errors import SpecError
 from robot.loop import rollout
 from robot.sim import expert, make
-from robot.sim.compiled import algebra
+from robot.sim.compiled import algebra, records
+from robot.sim.compiled.calls import VERSION
 from robot.sim.compiled.stepping import advance
 from robot.sim.config import EnvConfig
 from robot.sim.environment import RobosuiteEnvironment
@@ -174,9 +180,60 @@ def test_near_a_singularity_the_arm_stays_robosuites(ours: RobosuiteEnvironment,
     np.testing.assert_allclose(ours.data.qpos, theirs.sim.data.qpos, rtol=0, atol=TOLERANCE)
 
 
-def test_compiled_code_is_kept_on_disk() -> None:
-    assert advance.stats.cache_path
-    assert sum(advance.stats.cache_hits.values()) + sum(advance.stats.cache_misses.values()) >= 1
+def test_a_second_process_compiles_nothing(ours: RobosuiteEnvironment) -> None:
+    ours.reset(seed=0)
+    ours.step(np.zeros(7))  # by now everything is on disk
+    code = (
+        "from robot.sim import make; from robot.sim.config import EnvConfig; import numpy as np\n"
+        "environment = make(EnvConfig(task='door', controller='JOINT_VELOCITY')); environment.reset(seed=0)\n"
+        "environment.step(np.zeros(8))\n"
+        "from robot.sim.compiled import frames, stepping\n"
+        "for f in (stepping.advance, stepping.ask, stepping.move_fingers, frames.observe_arms, frames.observe_world):\n"
+        "    print(sum(f.stats.cache_hits.values()), sum(f.stats.cache_misses.values()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "0"] * 5
+
+
+def test_a_change_in_any_compiled_source_is_a_change_of_the_caches_key() -> None:
+    assert [cell.cell_contents for cell in advance.py_func.__closure__] == [VERSION]
+    sources = [path for path in Path(records.__file__).parent.glob("*.py")]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).digest()
+    assert int.from_bytes(digest[:6]) == VERSION
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_orthonormal_is_gram_schmidt(seed: int) -> None:
+    vector, out = np.random.default_rng(seed).normal(size=8), np.zeros((3, 3))
+    assert orthonormal(vector, 1, out)
+    np.testing.assert_allclose(out, matrix_from_rot6d(vector[1:7]), atol=1e-12)
+    vector[4:7] = -2.0 * vector[1:4]
+    assert not orthonormal(vector, 1, out)
+
+
+def test_a_pose_without_a_rotation_is_refused() -> None:
+    environment = make(EnvConfig(absolute=True))
+    environment.reset(seed=0)
+    pose = np.array([0.5, 0.0, 0.1, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+    with pytest.raises(SpecError, match="6-D rotation"):
+        environment.step(pose)
+    pose[0] = np.nan
+    with pytest.raises(SpecError, match="x is nan"):
+        environment.step(pose)
+
+
+def test_hold_stays_where_the_arm_was_put(ours: RobosuiteEnvironment) -> None:
+    for absolute in (False, True):
+        for controller in ("OSC_POSE", "JOINT_POSITION"):
+            environment = make(EnvConfig(controller=controller, absolute=absolute))
+            environment.reset(seed=0)
+            environment.data.qpos[:7] += 0.1
+            environment.stepper.hold()
+            environment.stepper.run(1)
+            before = environment.data.qpos[:7].copy()
+            environment.stepper.run(100)
+            np.testing.assert_allclose(environment.data.qpos[:7], before, atol=0.02)
 
 
 matrices = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).normal(size=(6, 7)))
