@@ -12,6 +12,7 @@ EXPERTS = {
     "nut_assembly_square": "robot.sim.experts.nut_assembly_square:NutAssemblySquareExpert",
     "pick_place_can": "robot.sim.experts.pick_place_can:PickPlaceCanExpert",
     "stack": "robot.sim.experts.stack:StackExpert",
+    "tool_hang": "robot.sim.experts.tool_hang:ToolHangExpert",
 }
 """Expert by name of its task, as module:class."""
 
