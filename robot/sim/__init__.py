@@ -6,9 +6,10 @@ if TYPE_CHECKING:
     from robot.contract import EnvironmentSpecs, Policy
     from robot.sim.config import EnvConfig
     from robot.sim.environment import RobosuiteEnvironment
+    from robot.sim.randomisation import RandomisedEnvironment
 
 
-def make(config: "EnvConfig") -> "RobosuiteEnvironment":
+def make(config: "EnvConfig") -> "RobosuiteEnvironment | RandomisedEnvironment":
     """The environment that `config` describes.
 
     Raises:
@@ -16,7 +17,12 @@ def make(config: "EnvConfig") -> "RobosuiteEnvironment":
     """
     from robot.sim.environment import RobosuiteEnvironment
 
-    return RobosuiteEnvironment(config)
+    environment = RobosuiteEnvironment(config)
+    if not config.randomisation.enabled:
+        return environment
+    from robot.sim.randomisation import RandomisedEnvironment
+
+    return RandomisedEnvironment(environment, config.randomisation)
 
 
 def expert(task: str, specs: "EnvironmentSpecs") -> "Policy":

@@ -155,6 +155,10 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
             self._camera = Camera(self.model, self.data)
         return self._camera.picture()
 
+    def appearance_changed(self) -> None:
+        """Pictures show from now on what has become of textures in the model; all else they show anyway."""
+        self.close()
+
     def close(self) -> None:
         """Free the renderer; may be called twice."""
         if self._camera is not None:
