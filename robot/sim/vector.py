@@ -83,6 +83,10 @@ class VectorEnvironment(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._workers += [Worker(job) for job in jobs]
         self.specs = EnvironmentSpecs.from_json(json.loads(self._collect()[0]))
         self._batch = self._share()
+        largest = np.finfo(np.float64).max
+        self._low, self._high = (np.clip(bound, -largest, largest) for bound in self.specs.action.bounds())
+        self._action_dtype = np.dtype(self.specs.action.dtype)
+        self._all = np.ones(n, np.bool_)
         self.single_observation_space: Any = _dictionary(self.specs)
         self.single_action_space: Any = box(self.specs.action)
         self.observation_space: Any = batch_space(self.single_observation_space, n)
@@ -113,7 +117,7 @@ class VectorEnvironment(VectorEnv[Observation, np.ndarray, np.ndarray]):
         for worker in self._workers:
             own = worker.own
             wanted = {"mask": mask[own].tolist(), "seeds": seeds[own], "states": states[own]}
-            worker.send(RESET + json.dumps(wanted).encode())
+            worker.send(RESET, json.dumps(wanted).encode())
         replies = self._collect(may_go_on=True)
         self._was_reset = self._was_reset or bool(mask.all())
         return self._observations(), self._infos(replies, mask)
@@ -155,7 +159,7 @@ class VectorEnvironment(VectorEnv[Observation, np.ndarray, np.ndarray]):
         if not self._is_pending:
             raise ArmatureError("step_wait was called without step_async: there is nothing to wait for.")
         self._is_pending = False
-        infos = self._infos(self._collect(), np.ones(self.num_envs, np.bool_))
+        infos = self._infos(self._collect(), self._all)
         batch = self._batch
         if self._autoreset == AutoresetMode.SAME_STEP:
             self._add_final(infos, batch.terminated | batch.truncated)
@@ -253,12 +257,11 @@ class VectorEnvironment(VectorEnv[Observation, np.ndarray, np.ndarray]):
         if array.shape != (self.num_envs, *spec.shape):
             expected = (self.num_envs, *spec.shape)
             raise SpecError(f"The actions have shape {array.shape}, expected {expected}: one row for each environment.")
-        low, high = spec.bounds()
-        if not np.can_cast(array.dtype, np.dtype(spec.dtype), "same_kind"):
+        if not np.can_cast(array.dtype, self._action_dtype, "same_kind"):
             spec.validate(array[0])
-        wrong = ~((array >= low) & (array <= high) & np.isfinite(array))
-        if wrong.any():
-            index = int(np.flatnonzero(wrong.any(axis=1))[0])
+        inside = (array >= self._low) & (array <= self._high)
+        if not inside.all():
+            index = int(np.flatnonzero(~inside.all(axis=1))[0])
             try:
                 spec.validate(array[index])
             except SpecError as error:

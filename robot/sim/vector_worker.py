@@ -1,7 +1,7 @@
 """The worker processes of a vector environment: each has some environments, and steps them when a byte arrives.
 
-Arrays are in shared memory (`robot.sim.batch`). A message is an operation, one byte, and JSON; the reply begins with
-`+`, or with `!` and what went wrong.
+Arrays are in shared memory (`robot.sim.batch`). A message is one byte, after some of which comes a body of JSON or
+pixels: a step costs a byte in each direction.
 """
 
 import contextlib
@@ -29,7 +29,10 @@ from robot.sim.config import EnvConfig
 from robot.sim.states import Storing, from_text, to_text
 
 STEP, RESET, RENDER, STATES = b"s", b"r", b"p", b"q"
-DONE, FAILED = b"+", b"!"
+"""What a worker is asked for."""
+DONE, ANSWER, FAILED = b".", b"+", b"!"
+"""What it replies."""
+_WITH_BODY = (RESET, ANSWER, FAILED)
 NEXT_STEP, SAME_STEP = "NextStep", "SameStep"
 
 Info = dict[str, Any]
@@ -69,11 +72,11 @@ class Worker:
             self.process.start()
         theirs.close()
 
-    def send(self, message: bytes) -> None:
+    def send(self, operation: bytes, body: bytes = b"") -> None:
         """Ask for something."""
         # Where the worker has died, `receive` says so.
         with contextlib.suppress(OSError):
-            self.connection.send_bytes(message)
+            _put(self.connection, operation, body)
 
     def give(self, fd: int) -> None:
         """Hand a file descriptor over."""
@@ -87,23 +90,23 @@ class Worker:
             WorkerError: It failed or died.
         """
         try:
-            reply = self.connection.recv_bytes()
+            kind, body = _take(self.connection)
         except (EOFError, OSError) as error:
             raise WorkerError(
                 f"The worker of {self.name} ended ({cause_of_end(self.process)}), perhaps for lack of memory; the "
                 "other workers were stopped. Make a new vector environment, with fewer workers if memory is short."
             ) from error
-        if reply.startswith(DONE):
-            return reply[len(DONE) :]
-        refusal = json.loads(reply[1:])
-        kind = getattr(errors, refusal["kind"], None) if refusal["kind"] else None
-        if kind is None:
+        if kind != FAILED:
+            return body
+        refusal = json.loads(body)
+        error_class = getattr(errors, refusal["kind"], None) if refusal["kind"] else None
+        if error_class is None:
             trace = refusal["message"].strip()
             raise WorkerError(
                 f"The worker of {self.name} failed ({trace.splitlines()[-1]}); the other workers were stopped. "
                 f"A defect in the world:\n{trace}"
             )
-        refused: ArmatureError = kind(refusal["message"])
+        refused: ArmatureError = error_class(refusal["message"])
         return refused
 
 
@@ -124,8 +127,7 @@ def work(job: Job, connection: Connection) -> None:
         if _tell(connection, lambda: _begin(job, environments)):
             crew = _Crew(job, environments, recv_handle(connection))
             while True:
-                message = connection.recv_bytes()
-                _tell(connection, partial(crew.answer, message[:1], message[1:]))
+                _tell(connection, partial(crew.answer, *_take(connection)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # nobody listens any more
     finally:
@@ -141,17 +143,32 @@ def _begin(job: Job, environments: list[Environment]) -> bytes:
 def _tell(connection: Connection, answer: Callable[[], bytes]) -> bool:
     """Send the answer, or why there is none; returns whether there was one."""
     try:
-        reply = DONE + answer()
+        body = answer()
+        kind = ANSWER if body else DONE
     except ArmatureError as error:
-        reply = _failure(type(error).__name__, str(error))
+        kind, body = FAILED, _failure(type(error).__name__, str(error))
     except Exception:
-        reply = _failure("", traceback.format_exc())
-    connection.send_bytes(reply)
-    return reply.startswith(DONE)
+        kind, body = FAILED, _failure("", traceback.format_exc())
+    _put(connection, kind, body)
+    return kind != FAILED
+
+
+def _put(connection: Connection, kind: bytes, body: bytes) -> None:
+    # A connection's own messages cost two reads and two allocations each; a step needs neither.
+    os.write(connection.fileno(), kind)
+    if kind in _WITH_BODY:
+        connection.send_bytes(body)
+
+
+def _take(connection: Connection) -> tuple[bytes, bytes]:
+    kind = os.read(connection.fileno(), 1)
+    if not kind:
+        raise EOFError
+    return kind, connection.recv_bytes() if kind in _WITH_BODY else b""
 
 
 def _failure(kind: str, message: str) -> bytes:
-    return FAILED + json.dumps({"kind": kind, "message": message}).encode()
+    return json.dumps({"kind": kind, "message": message}).encode()
 
 
 class _Crew:
