@@ -30,8 +30,10 @@ class TwinArm(Arm):
         """Build the world.
 
         Raises:
-            ConfigError: The controller is not compiled, or the loop's rate is not that of the physics.
+            ConfigError: The controller is not compiled, there are cameras, or the loop's rate is not the physics's.
         """
+        if env.cameras.all_names:
+            raise ConfigError("The twin's state has no room for pictures; leave out env.cameras.")
         self._env = make(env)
         if self._env.stepper is None or not self._env.stepper.is_cartesian or self._env.n_arms != 1:
             raise ConfigError(f"The twin is one arm with OSC_POSE, {env.task} with {env.controller} is not.")

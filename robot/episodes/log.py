@@ -124,6 +124,12 @@ class EpisodeWriter:
     """
 
     def __init__(self, path: Path, header: Header) -> None:
+        for key, spec in header.specs.observation.items():
+            if len(spec.shape) != 1:
+                raise EpisodeError(
+                    f"Episodes hold vectors, {key!r} has shape {spec.shape}; record without it, for pictures without "
+                    "env.cameras."
+                )
         self._path, self._part = path, path.with_name(path.name + ".part")
         self._specs = header.specs
         self._last: Step | None = None

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from robot.errors import ConfigError
+from robot.sim.camera_config import CamerasConfig
 
 
 @dataclass(kw_only=True)
@@ -72,6 +73,7 @@ class EnvConfig:
             with it; runs in robosuite's own loop.
         reward_shaping: Whether the reward is robosuite's dense one, in place of its sparse one.
         randomisation: What each episode draws anew; off by default.
+        cameras: What observations show; nothing by default.
     """
 
     task: str = "lift"
@@ -84,9 +86,12 @@ class EnvConfig:
     lite_physics: bool = True
     reward_shaping: bool = False
     randomisation: RandomisationConfig = field(default_factory=RandomisationConfig)
+    cameras: CamerasConfig = field(default_factory=CamerasConfig)
 
     def __post_init__(self) -> None:
-        if isinstance(self.randomisation, dict):  # from JSON
+        if isinstance(self.cameras, dict):  # from JSON
+            self.cameras = CamerasConfig(**self.cameras)
+        if isinstance(self.randomisation, dict):
             self.randomisation = RandomisationConfig(**self.randomisation)
         for key in ("control_hz", "horizon", "success_hold"):
             if not getattr(self, key) > 0:

@@ -10,11 +10,12 @@ import numpy as np
 from robot.contract import EnvironmentSpecs, Observation
 from robot.control import action_spaces
 from robot.errors import unknown_name
+from robot.sim.cameras import OVERVIEW, overview
 from robot.sim.config import EnvConfig
 from robot.sim.controllers import action_space, robosuite_action
 from robot.sim.judging import judge
 from robot.sim.observing import Observer
-from robot.sim.rendering import Camera
+from robot.sim.rendering import Renderer
 from robot.sim.spaces import box
 from robot.sim.states import StateKeeper, StoredState
 from robot.sim.stepping import Stepper, not_compiled_because
@@ -23,6 +24,9 @@ from robot.sim.world import build, seeded
 from robot.specs import ArraySpec
 
 logger = logging.getLogger(__name__)
+
+PICTURE = 256
+"""Pixels along each edge of what `render` returns."""
 
 _told: set[str] = set()
 
@@ -55,7 +59,7 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         self._observer = Observer(self._arena, chosen)
         self._judge = judge(self._arena, chosen)
         self._states = StateKeeper(self._arena, chosen.robosuite_name)
-        self._camera: Camera | None = None
+        self._renderer = Renderer(self.model, self.data, [overview(self.n_arms)])
         # robosuite truncates this quotient in the same way.
         self.n_substeps = int((1.0 / config.control_hz) / self._arena.sim.model._model.opt.timestep)
         self.stepper = self._make_stepper()
@@ -151,19 +155,15 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         Raises:
             RenderingError: No OpenGL library that MuJoCo can render with.
         """
-        if self._camera is None:
-            self._camera = Camera(self.model, self.data)
-        return self._camera.picture()
+        return self._renderer.draw(OVERVIEW, PICTURE, PICTURE).rgb
 
     def appearance_changed(self) -> None:
         """Pictures show from now on what has become of textures in the model; all else they show anyway."""
-        self.close()
+        self._renderer.refresh()
 
     def close(self) -> None:
         """Free the renderer; may be called twice."""
-        if self._camera is not None:
-            self._camera.close()
-            self._camera = None
+        self._renderer.close()
 
     def _state_of(self, options: dict[str, Any] | None) -> StoredState | np.ndarray | None:
         for name in options or {}:

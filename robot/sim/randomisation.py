@@ -131,6 +131,10 @@ class RandomisedEnvironment(gymnasium.Wrapper[Observation, np.ndarray, Observati
         """The world as a camera beside the table sees it: RGB, uint8, (H, W, 3), upright."""
         return self.env.render()
 
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Act for one control period; takes and raises what the wrapped environment does."""
+        return self.env.step(action)
+
     def restore_nominal(self) -> None:
         """Make the model what it was when it was wrapped."""
         self._draw(None)
