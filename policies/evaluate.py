@@ -16,6 +16,7 @@ from robot.episodes.atomic import write_text
 from robot.errors import ConfigError
 from robot.sim import make
 from robot.sim.config import ENV_SCHEMAS, EnvConfig
+from robot.sim.evaluation_sets import EvaluationSet
 
 FILE = "evaluation.json"
 
@@ -29,6 +30,8 @@ class EvaluateConfig:
         checkpoint: A run, whose newest checkpoint is taken, or one checkpoint.
         episodes: Number of episodes.
         seed: Episode i begins from `seed + i`.
+        states: File of an evaluation set (see `robot.sim.evaluation_sets`); episode i begins at its state i, and the
+            seed only decides what the policy draws. Empty: the seed places everything.
         workers: Processes that run episodes; the result does not depend on their number.
         video_episodes: Of how many episodes, from the first, a video is made.
         device: torch's name of the device that the policy runs on.
@@ -38,6 +41,7 @@ class EvaluateConfig:
     checkpoint: str = MISSING
     episodes: int = 50
     seed: int = 100_000
+    states: str = ""
     workers: int = 2
     video_episodes: int = 3
     device: str = "cpu"
@@ -70,12 +74,23 @@ def evaluate(config: EvaluateConfig, world: World) -> dict[str, Any]:
 
     Raises:
         CheckpointError: The checkpoint does not load, or is of an environment with other specs.
+        StateError: The evaluation set is missing, damaged, or of another world.
+        ConfigError: It has fewer states than there are episodes.
         ArmatureError: A worker process died.
     """
     folder = checkpoint.locate(config.checkpoint)
     description = checkpoint.describe(folder)
     out = run_of(config.checkpoint)
-    job = Evaluation(folder, config.device, world, out / "videos", config.seed, config.video_episodes)
+    states = _states(config)
+    job = Evaluation(
+        folder,
+        config.device,
+        world,
+        out / "videos",
+        config.seed,
+        config.video_episodes,
+        Path(config.states) if states is not None else None,
+    )
     records = run_episodes(job, config.episodes, config.workers)
     result = {
         "checkpoint": str(folder),
@@ -83,11 +98,23 @@ def evaluate(config: EvaluateConfig, world: World) -> dict[str, Any]:
         "dataset": description.dataset,
         "env": asdict(config.env),
         "seed": config.seed,
+        "states": None if states is None else {"file": config.states, "sha256": states.digest()},
         **summary(records),
         "per_episode": [record.to_json(description.specs.dt_s) for record in records],
     }
     write_text(out / FILE, json.dumps(result, indent=1) + "\n")
     return result
+
+
+def _states(config: EvaluateConfig) -> EvaluationSet | None:
+    if not config.states:
+        return None
+    states = EvaluationSet.load(Path(config.states))
+    if len(states) < config.episodes:
+        raise ConfigError(
+            f"episodes is {config.episodes}, but {config.states} has {len(states)} states; take at most that."
+        )
+    return states
 
 
 def run_of(path: str | Path) -> Path:

@@ -18,6 +18,7 @@ from policies.checkpoint import load_policy
 from robot.contract import Environment, EnvironmentSpecs, Policy
 from robot.errors import ArmatureError, CheckpointError, RenderingError
 from robot.loop import Step, rollout
+from robot.sim.evaluation_sets import EvaluationSet
 
 World = Callable[[], Environment]
 
@@ -33,6 +34,7 @@ class Evaluation:
         videos: Folder of the videos.
         seed: Episode i begins from `seed + i`.
         video_episodes: The first so many episodes are filmed.
+        states: File of an evaluation set; episode i begins at its state i. None: at what the seed gives.
     """
 
     folder: Path
@@ -41,6 +43,7 @@ class Evaluation:
     videos: Path
     seed: int
     video_episodes: int
+    states: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -145,11 +148,17 @@ class _Stage:
         check_same_world(self._job.folder, self.policy.specs.environment, environment.specs)
         return environment
 
+    @cached_property
+    def states(self) -> EvaluationSet | None:
+        """The states that episodes begin at, if they do not begin from seeds."""
+        return None if self._job.states is None else EvaluationSet.load(self._job.states)
+
     def run(self, index: int) -> EpisodeRecord:
         """Run episode `index`."""
         film = _Film(self.environment) if index < self._job.video_episodes else None
         seed = self._job.seed + index
-        outcome = rollout(self.environment, self.policy, seed, on_step=film)
+        options = None if self.states is None else {"state": self.states[index]}
+        outcome = rollout(self.environment, self.policy, seed, on_step=film, options=options)
         video, video_error = "", ""
         if film is not None:
             dt_s = self.policy.specs.environment.dt_s

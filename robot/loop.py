@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -122,6 +123,7 @@ def rollout(
     seed: int,
     disturbance: Disturbance | None = None,
     on_step: Callable[[Step], None] | None = None,
+    options: dict[str, Any] | None = None,
 ) -> Outcome:
     """Run one episode to its end.
 
@@ -132,10 +134,11 @@ def rollout(
         disturbance: Noise on the way to the robot. What was asked for and what was sent are both reported, so that
             a dataset can teach the first from states that the second leads to (DART, Laskey et al. 2017).
         on_step: Called after every step.
+        options: Of the environment's reset, e.g. `{"state": ...}` for a stored initial state.
     """
     player = ChunkPlayer(policy)
     player.reset(seed)
-    observation, _ = environment.reset(seed=seed)
+    observation, _ = environment.reset(seed=seed, options=options)
     index, episode_return, sticky, success, over = 0, 0.0, False, False, False
     while not over:
         device = player.act(observation)

@@ -3,12 +3,14 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from policies.evaluate import EvaluateConfig, evaluate
 from robot.contract import EnvironmentSpecs
-from robot.errors import ArmatureError, CheckpointError, ConfigError
-from tests.policies.worlds import SPECS, PointWorld, blind_world, dying_world, trained
+from robot.errors import ArmatureError, CheckpointError, ConfigError, StateError
+from robot.sim.evaluation_sets import EvaluationSet
+from tests.policies.worlds import SPECS, PointWorld, StatefulWorld, blind_world, dying_world, stored, trained
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +19,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("run"), "act", steps=300, batch_size=32, save_every=300, lr=3e-3)
 
 
-def config(run: Path, **changes: int) -> EvaluateConfig:
+def config(run: Path, **changes: int | str) -> EvaluateConfig:
     return EvaluateConfig(checkpoint=str(run), **({"episodes": 6, "workers": 1, "video_episodes": 0} | changes))
 
 
@@ -31,6 +33,23 @@ def test_the_result_does_not_depend_on_the_number_of_workers(run: Path) -> None:
     assert [record["seed"] for record in results[0]["per_episode"]] == list(range(100_000, 100_006))
     assert results[0]["success_sticky"]["rate"] > 0
     assert json.loads((run / "evaluation.json").read_text())["episodes"] == 6
+
+
+def test_episodes_begin_at_the_states_of_an_evaluation_set(run: Path, tmp_path: Path) -> None:
+    """Where the point begins at its goal, the first step succeeds; where it begins far away, it does not."""
+    here, far = np.array([0.5, -0.5]), np.array([-1.0, 1.0])
+    states = EvaluationSet([stored(here, here), stored(far, -far), stored(here, here)])
+    states.save(tmp_path / "set.npz")
+    settings = {"states": str(tmp_path / "set.npz"), "episodes": 3}
+    result = evaluate(config(run, **settings), StatefulWorld)
+    steps = [record["steps"] for record in result["per_episode"]]
+    assert steps[0] == steps[2] < steps[1]
+    assert result["states"] == {"file": settings["states"], "sha256": states.digest()}
+    with pytest.raises(ConfigError, match=r"episodes is 4, but .* has 3 states"):
+        evaluate(config(run, states=settings["states"], episodes=4), StatefulWorld)
+    with pytest.raises(StateError, match="There is no evaluation set"):
+        evaluate(config(run, states=str(tmp_path / "absent.npz")), StatefulWorld)
+    assert evaluate(config(run, episodes=1), StatefulWorld)["states"] is None
 
 
 def test_videos_are_made_of_the_first_episodes(run: Path) -> None:

@@ -12,6 +12,7 @@ from policies.train import TrainConfig, train
 from robot.contract import EnvironmentSpecs
 from robot.episodes.dataset import Dataset
 from robot.errors import RenderingError
+from robot.sim.states import StoredState
 from robot.specs import ArraySpec
 
 STATE, GOAL = "observation.state", "observation.environment_state"
@@ -112,3 +113,19 @@ def dying_world() -> PointWorld:
 
 
 blind_world = partial(PointWorld, False)
+
+
+class StatefulWorld(PointWorld):
+    """A point world that can begin where a stored state puts the point and its goal."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+        super().reset(seed=seed)
+        if options is not None:
+            self._position, self._goal = options["state"].flat[1:3].copy(), options["state"].flat[3:5].copy()
+        return self._observation(), {}
+
+
+def stored(position: np.ndarray, goal: np.ndarray) -> StoredState:
+    """A state of `StatefulWorld`."""
+    nothing = np.zeros(0)
+    return StoredState("Point", "0" * 64, np.concatenate([[0.0], position, goal]), nothing, np.zeros((0, 7)), nothing)
