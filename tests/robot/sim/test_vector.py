@@ -25,7 +25,8 @@ from robot.errors import (
     WorkerError,
 )
 from robot.sim import make
-from robot.sim.config import EnvConfig
+from robot.sim.camera_config import CamerasConfig
+from robot.sim.config import EnvConfig, RandomisationConfig
 from robot.sim.vector import VectorEnvironment
 from tests.robot.sim.fakes import DIE, FAIL, REFUSE, CountingWorld, broken, counting
 
@@ -384,3 +385,30 @@ def test_memory_does_not_grow_with_steps_and_resets() -> None:
         grown = np.polyfit(np.arange(len(sizes)) * 100 * n, np.array(sizes, float), 1)[0]
     # An object of 100 bytes kept in each step would show as 100; pages come and go in 4096.
     assert grown.max() < 20, f"bytes for each step, parent and workers: {grown}"
+
+
+@pytest.mark.gl
+@pytest.mark.slow
+def test_pictures_and_randomised_worlds_cross_as_they_are_alone() -> None:
+    """What a camera sees of a randomised world, and what was drawn, in another process as in this one."""
+    config = EnvConfig(
+        horizon=3,
+        cameras=CamerasConfig(names=["agentview"], height=24, width=32, depth=True),
+        randomisation=RandomisationConfig(enabled=True),
+    )
+    batches = actions(3, 5, 2, 7)
+    with VectorEnvironment(config, 2, workers=1) as together:
+        single = make(config)
+        seen, infos = together.reset(seed=6)
+        alone_seen, info = single.reset(seed=7)
+        for batch in batches:
+            for key, array in alone_seen.items():
+                assert seen[key].dtype == array.dtype
+                np.testing.assert_array_equal(seen[key][1], array)
+            over = single.unwrapped._steps == config.horizon
+            alone_seen = single.reset()[0] if over else single.step(batch[1])[0]
+            seen, *_, last = together.step(batch)
+            assert ("randomisation" in last) == over
+        assert seen["observation.images.agentview"].shape == (2, 24, 32, 3)
+        assert infos["randomisation"]["mass"]["cube_main"][1] == info["randomisation"]["mass"]["cube_main"]
+        single.close()
