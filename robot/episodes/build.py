@@ -11,7 +11,7 @@ from tqdm import tqdm
 from robot.config import load
 from robot.episodes import folder, lerobot
 from robot.episodes.dataset import ACTION, REWARD, SUCCESS, TERMINATED, TRUNCATED, Dataset
-from robot.episodes.log import COMMANDED, DEVICE
+from robot.episodes.log import COMMANDED, DEVICE, Header
 from robot.episodes.log_reader import Episode, EpisodeReader
 from robot.errors import EpisodeError, unknown_name
 
@@ -81,11 +81,12 @@ def _columns(episode: Episode, label: str) -> dict[str, np.ndarray]:
 
 def _provenance(paths: list[Path], episodes: list[Episode], label: str) -> dict[str, Any]:
     """What `meta/armature.json` says about where the rows come from; equal episodes give equal text."""
-    origins = [
-        {"file": path.name, "seed": episode.header.seed, "source": episode.header.source}
-        for path, episode in zip(paths, episodes, strict=True)
-    ]
+    origins = [_origin(path, episode.header) for path, episode in zip(paths, episodes, strict=True)]
     return {"label": label, "episodes": origins}
+
+
+def _origin(path: Path, header: Header) -> dict[str, Any]:
+    return {"file": path.name, "seed": header.seed, "source": header.source, "quality": header.quality}
 
 
 def _note_what_is_not_used(source: Path) -> None:

@@ -46,12 +46,14 @@ class Job:
         folder: Where attempts are written.
         seed: Attempt i begins from `seed + i`.
         source: Name of the demonstrator, for the header.
+        quality: Quality of its demonstrations, for the header.
     """
 
     setup: Setup
     folder: Path
     seed: int
     source: str
+    quality: str
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def _work(job: Job, connection: Connection) -> None:
 
 def _attempt(job: Job, demonstration: Demonstration, number: int) -> Attempt:
     path, seed = job.folder / f"attempt-{number:06d}.mcap", job.seed + number
-    header = Header(demonstration.environment.specs, seed, number, job.source)
+    header = Header(demonstration.environment.specs, seed, number, job.source, job.quality)
     with EpisodeWriter(path, header) as writer:
         rollout(demonstration.environment, demonstration.policy, seed, demonstration.noise(seed), writer.write)
         result = writer.finish()

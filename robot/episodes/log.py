@@ -27,7 +27,10 @@ from robot.loop import Step
 from robot.specs import ArraySpec, Specs
 
 PROFILE = "armature-episode"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Episodes of version 1 do not say their quality; nothing else differs."""
+
 HEADER, OUTCOME = "armature.header", "armature.outcome"
 DEVICE, COMMANDED, APPLIED = "device", "commanded", "applied"
 REWARD_TOPIC, EVENTS_TOPIC = "/reward", "/events"
@@ -45,6 +48,7 @@ class Header:
         seed: Of the initial state and of the demonstrator.
         attempt: Number of the attempt among those of one recording; `seed - attempt` is the seed of the recording.
         source: Who acted: `expert`, or the name of a device or policy.
+        quality: Quality that was asked for (see `robot.sim.experts.quality`); empty where nobody said.
         wall_time: Start, ISO 8601 with its offset from UTC.
         versions: Versions of the software that recorded.
     """
@@ -53,6 +57,7 @@ class Header:
     seed: int
     attempt: int
     source: str
+    quality: str = ""
     wall_time: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
     versions: dict[str, str] = field(default_factory=lambda: software_versions())
 

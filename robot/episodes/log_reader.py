@@ -22,10 +22,10 @@ from robot.episodes.log import (
     DEVICE,
     EVENTS,
     EVENTS_TOPIC,
-    FORMAT_VERSION,
     HEADER,
     OUTCOME,
     PROFILE,
+    READABLE_VERSIONS,
     REWARD_TOPIC,
     Header,
     Result,
@@ -131,9 +131,9 @@ class EpisodeReader:
     def _header(self, found: dict[str, dict[str, str]]) -> Header:
         data = {key: json.loads(value) for key, value in found[HEADER].items()}
         version = data.pop("version")
-        if version != FORMAT_VERSION:
+        if version not in READABLE_VERSIONS:
             raise EpisodeError(
-                f"{self._path} is an episode of format version {version}, this Armature reads {FORMAT_VERSION}. "
+                f"{self._path} is an episode of format version {version}, this Armature reads {READABLE_VERSIONS[-1]}. "
                 "Use the Armature that recorded it."
             )
         specs = EnvironmentSpecs.from_json(data.pop("specs"))

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ from robot.episodes.collecting import Attempt, Collectors, Demonstration, Job, S
 from robot.episodes.log_reader import EpisodeReader
 from robot.errors import ConfigError, EpisodeError, unknown_name
 from robot.sim.config import ENV_SCHEMAS, EnvConfig
+from robot.sim.experts.quality import QUALITIES
 
 SUCCESS, ALL = "success", "all"
 HOPELESS_FAILURES = 50
@@ -30,6 +32,7 @@ class RecordConfig:
 
     env: EnvConfig = field(default_factory=EnvConfig)
     source: str
+    quality: str
     episodes: int
     seed: int
     workers: int
@@ -44,6 +47,12 @@ class RecordConfig:
             raise unknown_name("choice of keep", self.keep, (SUCCESS, ALL))
         if self.source not in SOURCES:
             raise unknown_name("source", self.source, SOURCES)
+        if self.quality not in QUALITIES:
+            raise unknown_name("quality", self.quality, QUALITIES)
+        if QUALITIES[self.quality].fails and self.keep == SUCCESS:
+            raise ConfigError(
+                f"Episodes of quality={self.quality} mostly fail, and keep={SUCCESS} drops those: add keep={ALL}."
+            )
 
 
 @dataclass
@@ -63,23 +72,22 @@ class Summary:
     wall_s: float
 
 
-def scripted_expert(config: EnvConfig) -> Demonstration:
-    """The scripted expert of a task in its world, with noise on the way to the robot."""
+def scripted_expert(config: EnvConfig, quality: str) -> Demonstration:
+    """The scripted expert of a task in its world, as good as one of `QUALITIES`."""
     from robot import sim
-    from robot.sim.experts.noise import action_noise
 
-    environment = sim.make(config)
-    return Demonstration(environment, sim.expert(config.task, environment.specs), action_noise)
+    environment, chosen = sim.make(config), QUALITIES[quality]
+    return Demonstration(environment, chosen.demonstrator(sim.expert(config.task, environment.specs)), chosen.noise)
 
 
-SOURCES: dict[str, Callable[[EnvConfig], Demonstration]] = {"expert": scripted_expert}
+SOURCES: dict[str, Callable[[EnvConfig, str], Demonstration]] = {"expert": scripted_expert}
 """Who may demonstrate."""
 
 
 def main(overrides: list[str]) -> int:
     """Run the verb."""
     config = load("record", RecordConfig, overrides, {"env": ENV_SCHEMAS})
-    summary = record(config, partial(SOURCES[config.source], config.env))
+    summary = record(config, partial(SOURCES[config.source], config.env, config.quality))
     print(
         f"{config.out}: {summary.episodes} episodes, {summary.success_rate:.0%} of {summary.attempts} attempts "
         f"succeeded, {summary.wall_s:.0f} s."
@@ -91,7 +99,8 @@ def record(config: RecordConfig, setup: Setup) -> Summary:
     """Fill the folder `config.out` up to `config.episodes` episodes.
 
     Attempt i begins from `seed + i`. Attempts enter the folder in this order, so what it holds depends neither on the
-    number of workers nor on interruptions.
+    number of workers nor on interruptions. Qualities may be mixed by recording several times into one folder: each
+    episode says its own, and later ones go on with the seeds after those of the earlier ones.
 
     Raises:
         EpisodeError: The folder holds something else, a worker failed, or nothing succeeds.
@@ -103,6 +112,7 @@ def record(config: RecordConfig, setup: Setup) -> Summary:
         begin = time.monotonic()
         try:
             if recording.is_short:
+                recording.tell_of_other_qualities()
                 recording.run(setup)
         finally:
             shutil.rmtree(out / folder.ATTEMPTS, ignore_errors=True)
@@ -115,6 +125,7 @@ class _Recording:
     def __init__(self, config: RecordConfig, out: Path) -> None:
         self._config, self._out = config, out
         self._first: tuple[Path, EnvironmentSpecs] | None = None
+        self._qualities: Counter[str] = Counter()
         self._next_number = 0
         self.episodes = self.successes = self.attempts = 0
         for path in folder.finished(out):
@@ -125,10 +136,17 @@ class _Recording:
         """Whether episodes are still missing."""
         return self.episodes < self._config.episodes
 
+    def tell_of_other_qualities(self) -> None:
+        """Say so where the folder is about to become a mixture, which may be a mistake."""
+        others = {name: count for name, count in self._qualities.items() if name != self._config.quality}
+        if others:
+            held = ", ".join(f"{count} of quality {name or '(not said)'}" for name, count in others.items())
+            print(f"{self._out} holds {held}; adding {self._config.quality} ones. Each says its own.", file=sys.stderr)
+
     def run(self, setup: Setup) -> None:
         """Record what is missing."""
         config = self._config
-        job = Job(setup, self._out / folder.ATTEMPTS, config.seed, config.source)
+        job = Job(setup, self._out / folder.ATTEMPTS, config.seed, config.source, config.quality)
         missing = config.episodes - self.episodes
         with Collectors(job, min(config.workers, missing)) as collectors:
             specs = collectors.specs()  # the bar begins when the workers do, for the sake of its ETA
@@ -170,6 +188,7 @@ class _Recording:
                 "Go on with that seed, or choose another folder with out=."
             )
         self.episodes += 1
+        self._qualities[header.quality] += 1
         self.successes += reader.result.success_final
         self.attempts = max(self.attempts, header.attempt + 1)
         self._next_number = folder.episode_number(path) + 1

@@ -64,7 +64,12 @@ def test_the_dataset_says_where_it_comes_from(episodes):
     run(episodes)
     armature = json.loads((episodes.parent / "dataset/meta/armature.json").read_text())
     assert armature["label"] == "device"
-    assert armature["episodes"][2] == {"file": "episode-000002.mcap", "seed": 2, "source": "expert"}
+    assert armature["episodes"][2] == {
+        "file": "episode-000002.mcap",
+        "seed": 2,
+        "source": "expert",
+        "quality": "",
+    }
 
 
 def test_the_verb_prints_what_it_wrote_and_what_it_did_not_use(episodes, capsys):

@@ -57,8 +57,9 @@ def read(path: Path) -> Episode:
 
 def test_what_was_written_is_read(tmp_path):
     path = tmp_path / "episode-000000.mcap"
-    steps = write_episode(path)
+    steps = write_episode(path, quality="clean")
     episode = read(path)
+    assert episode.header.quality == "clean"
     assert list(tmp_path.iterdir()) == [path]
     assert episode.header.specs == point_specs()
     assert (episode.header.seed, episode.header.attempt, episode.header.source) == (7, 3, "expert")
@@ -164,10 +165,21 @@ def test_missing_and_foreign_files_are_named(tmp_path):
 
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("robot.episodes.log.FORMAT_VERSION", 2)
+    monkeypatch.setattr("robot.episodes.log.FORMAT_VERSION", 3)
     write_episode(tmp_path / "episode.mcap")
-    with pytest.raises(EpisodeError, match="format version 2, this Armature reads 1"):
+    with pytest.raises(EpisodeError, match="format version 3, this Armature reads 2"):
         EpisodeReader(tmp_path / "episode.mcap")
+
+
+def test_an_episode_of_version_1_is_read_and_says_no_quality(tmp_path, monkeypatch):
+    monkeypatch.setattr("robot.episodes.log.FORMAT_VERSION", 1)
+    to_metadata = Header.to_metadata
+    monkeypatch.setattr(
+        Header, "to_metadata", lambda self: {k: v for k, v in to_metadata(self).items() if k != "quality"}
+    )
+    write_episode(tmp_path / "episode.mcap", quality="clean")
+    header = read(tmp_path / "episode.mcap").header
+    assert (header.quality, header.source, header.seed) == ("", "expert", 7)
 
 
 def test_a_file_cut_anywhere_is_refused_by_name(tmp_path):

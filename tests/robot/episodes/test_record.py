@@ -36,8 +36,8 @@ def demonstration(policy=PointPusher, **world) -> Demonstration:
 
 
 def config(out: Path, **changes) -> RecordConfig:
-    values = {"source": "expert", "episodes": 5, "seed": 0, "workers": 1, "keep": "success", "out": str(out)}
-    return RecordConfig(**{**values, **changes})
+    values = {"source": "expert", "quality": "noisy", "episodes": 5, "seed": 0, "workers": 1, "keep": "success"}
+    return RecordConfig(**{**values, "out": str(out), **changes})
 
 
 def content(out: Path) -> list[tuple]:
@@ -106,6 +106,16 @@ def test_keep_all_keeps_failures_too(tmp_path):
     summary = record(config(tmp_path, keep="all", episodes=8), demonstration)
     assert [item[3].success_final for item in content(tmp_path)] == outcomes(8)
     assert summary.success_rate == pytest.approx(np.mean(outcomes(8)))
+
+
+def test_qualities_may_share_a_folder_and_each_episode_says_its_own(tmp_path, recorded, capsys):
+    record(config(tmp_path, episodes=2), demonstration)
+    assert "quality" not in capsys.readouterr().err
+    record(config(tmp_path, episodes=5, quality="clean"), demonstration)
+    assert "holds 2 of quality noisy; adding clean ones" in capsys.readouterr().err
+    headers = [EpisodeReader(path).header for path in folder.finished(tmp_path)]
+    assert [header.quality for header in headers] == ["noisy"] * 2 + ["clean"] * 3
+    assert [header.seed for header in headers] == [item[2] for item in content(recorded)]
 
 
 def test_a_full_folder_needs_no_worker(recorded):
@@ -179,6 +189,10 @@ def test_wrong_settings_are_refused():
         main(["keep=sucess"])
     with pytest.raises(UnknownNameError, match="Unknown source 'human'"):
         main(["source=human"])
+    with pytest.raises(UnknownNameError, match=r"Unknown quality 'nosy'\. Did you mean 'noisy'.*clean.*failing"):
+        main(["quality=nosy"])
+    with pytest.raises(ConfigError, match=r"quality=failing mostly fail.* keep=success drops those: add keep=all"):
+        main(["quality=failing"])
 
 
 RECORDER = """
