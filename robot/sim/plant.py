@@ -116,7 +116,10 @@ def _describe(arm: Any, robot: Any, model: mujoco.MjModel, data: mujoco.MjData) 
     base = model.site(f"{controller.naming_prefix}{controller.part_name}_center").id
     arm["kind"] = KINDS[controller.name]
     arm["is_absolute"] = getattr(controller, "input_type", "delta") == "absolute"
-    arm["is_uncoupled"] = bool(getattr(controller, "uncoupling", False))
+    systems = ((0, 0, 3), (3, 3, 3), (6, 0, 6)) if getattr(controller, "uncoupling", False) else ((0, 0, 6), (6, 0, 6))
+    arm["n_systems"] = len(systems)
+    for i, (at, row, size) in enumerate(systems):
+        arm["system_at"][i], arm["system_row"][i], arm["system_size"][i] = at, row, size
     arm["n"], arm["g"] = len(controller.qpos_index), len(fingers)
     arm["has_gripper"] = gripper.dof
     site = model.site(gripper.important_sites["grip_site"] if controller.ref_name is None else controller.ref_name).id

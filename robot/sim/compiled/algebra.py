@@ -106,7 +106,7 @@ def solve_spectral(a: np.ndarray, v: np.ndarray, b: np.ndarray, at: int, n: int)
 
 @inner
 def rotation(vector: np.ndarray, at: int, out: np.ndarray) -> None:
-    """Rotation matrix of the axis-angle vector[at : at + 3], rounded through float32 where robosuite's `quat2mat` is."""
+    """Rotation matrix of the axis-angle vector[at : at + 3], rounded to float32 where robosuite's `quat2mat` is."""
     v0, v1, v2 = vector[at], vector[at + 1], vector[at + 2]
     angle = np.sqrt(v0 * v0 + v1 * v1 + v2 * v2)
     half = np.sin(0.5 * angle) / angle if angle > 0.0 else 0.0

@@ -13,19 +13,21 @@ NULLSPACE_KP = 10.0
 
 
 @inner
-def _solve_block(arm: Any, b: np.ndarray, at: int, n: int) -> None:
-    """x := pinv(A) x for x = b[at : at + n] and A the diagonal block of J M^-1 J^T in the same rows."""
-    square, vectors, whole = arm.square, arm.vectors, arm.inverse_lambda
-    for i in range(n):
-        for j in range(n):
-            square[i, j] = whole[at + i, at + j]
-    if cholesky(square, n):
-        solve_factored(square, b, at, n)
-        return
-    for i in range(n):
-        for j in range(n):
-            square[i, j] = whole[at + i, at + j]
-    solve_spectral(square, vectors, b, at, n)
+def _solve(arm: Any) -> None:
+    """x := pinv(A) x for each of the arm's systems, where A is a diagonal block of J M^-1 J^T."""
+    square, vectors, whole, solved = arm.square, arm.vectors, arm.inverse_lambda, arm.solved
+    for system in range(arm.n_systems):
+        at, row, n = arm.system_at[system], arm.system_row[system], arm.system_size[system]
+        for i in range(n):
+            for j in range(n):
+                square[i, j] = whole[row + i, row + j]
+        if cholesky(square, n):
+            solve_factored(square, solved, at, n)
+            continue
+        for i in range(n):
+            for j in range(n):
+                square[i, j] = whole[row + i, row + j]
+        solve_spectral(square, vectors, solved, at, n)
 
 
 @inner
@@ -79,10 +81,10 @@ def _invert_lambda(arm: Any) -> None:
 
 @inner
 def _desired_wrench(arm: Any, qvel: np.ndarray) -> None:
-    """Spring and damper from the tool to its goal, as an acceleration in `arm.wrench`."""
+    """Spring and damper from the tool to its goal, as an acceleration in `arm.solved[:6]`."""
     base_pos, base_mat = floats(arm.base_pos_at, 3), floats(arm.base_mat_at, 9)
     tool_pos, tool_mat = floats(arm.tool_pos_at, 3), floats(arm.tool_mat_at, 9)
-    wrench, kp, pos_base, mat_base = arm.wrench, arm.kp, arm.pos_base, arm.mat_base
+    wrench, kp, pos_base, mat_base = arm.solved, arm.kp, arm.pos_base, arm.mat_base
     for i in range(6):
         velocity = -arm.base_velocity[i]
         for j in range(arm.n):
@@ -107,7 +109,7 @@ def _desired_wrench(arm: Any, qvel: np.ndarray) -> None:
 
 @inner
 def _posture_torque(arm: Any, qpos: np.ndarray, qvel: np.ndarray) -> None:
-    """M (kp (q0 - q) - kv dq), critically damped, in `arm.torque`; J times the bracket in `arm.rhs`."""
+    """M (kp (q0 - q) - kv dq), critically damped, in `arm.torque`; J times the bracket in `arm.solved[6:]`."""
     n, pull, kv = arm.n, arm.pull, 2.0 * np.sqrt(NULLSPACE_KP)
     for j in range(n):
         pull[j] = NULLSPACE_KP * (arm.posture[j] - qpos[arm.qpos[j]]) - kv * qvel[arm.dof[j]]
@@ -120,7 +122,7 @@ def _posture_torque(arm: Any, qpos: np.ndarray, qvel: np.ndarray) -> None:
         value = 0.0
         for j in range(n):
             value += arm.jac[i, j] * pull[j]
-        arm.rhs[i] = value
+        arm.solved[6 + i] = value
 
 
 @inner
@@ -134,29 +136,37 @@ def osc_torque(world: Any, arm: Any, qpos: np.ndarray, qvel: np.ndarray) -> None
         _read_base_velocity(world, arm, qvel)
     _invert_lambda(arm)
     _desired_wrench(arm, qvel)
-    if arm.is_uncoupled:
-        _solve_block(arm, arm.wrench, 0, 3)
-        _solve_block(arm, arm.wrench, 3, 3)
-    else:
-        _solve_block(arm, arm.wrench, 0, 6)
     _posture_torque(arm, qpos, qvel)
-    _solve_block(arm, arm.rhs, 0, 6)
+    _solve(arm)
     for j in range(arm.n):
         value = arm.torque[j]
         for i in range(6):
-            value += arm.jac[i, j] * (arm.wrench[i] - arm.rhs[i])
+            value += arm.jac[i, j] * (arm.solved[i] - arm.solved[6 + i])
         arm.torque[j] = value
+
+
+@inner
+def _turn(arm: Any, out: np.ndarray) -> None:
+    """The rotation that was asked for; none where a position is all that is."""
+    if arm.kind == OSC_POSE:
+        rotation(arm.asked, 3, out)
+        return
+    for i in range(3):
+        for j in range(3):
+            out[i, j] = 1.0 if i == j else 0.0
 
 
 @inner
 def osc_goal(arm: Any) -> None:
     """Turn what was asked for into a goal, relative to the pose reached now.
 
-    Of a position alone the attitude reached now is held; an absolute one is where the tool should be, in the base frame.
+    Of a position alone the attitude reached now is held; an absolute one is where the tool should be, in the base
+    frame.
     """
     base_pos, base_mat = floats(arm.base_pos_at, 3), floats(arm.base_mat_at, 9)
     tool_pos, tool_mat = floats(arm.tool_pos_at, 3), floats(arm.tool_mat_at, 9)
     turn, here = arm.square, arm.vectors
+    _turn(arm, turn)
     for i in range(3):
         position = arm.asked[i]
         for k in range(3):
@@ -166,12 +176,6 @@ def osc_goal(arm: Any) -> None:
             for r in range(3):
                 here[i, k] += base_mat[3 * r + i] * tool_mat[3 * r + k]
         arm.pos_base[i] = position
-    if arm.kind == OSC_POSE:
-        rotation(arm.asked, 3, turn)
-    else:
-        for i in range(3):
-            for j in range(3):
-                turn[i, j] = 1.0 if i == j else 0.0
     for i in range(3):
         for j in range(3):
             value = 0.0

@@ -28,10 +28,15 @@ WORLD = np.dtype(
 ARM = np.dtype(
     [
         # What it is made of.
-        *[(name, "i8") for name in ("kind", "is_absolute", "is_uncoupled", "n", "g", "has_gripper")],
+        *[(name, "i8") for name in ("kind", "is_absolute", "n", "g", "has_gripper")],
         *[(name, "i8") for name in ("site", "base_site", "base_moves")],
         *[(name, "i8") for name in ("tool_pos_at", "tool_mat_at", "base_pos_at", "base_mat_at")],
         *[(name, "i8", N) for name in ("qpos", "dof", "ctrl", "finger_ctrl")],  # indices
+        # Systems of equations that operational-space control solves: their rows in `solved` and in J M^-1 J^T. Of
+        # uncoupled control position and rotation, else both at once; then the posture's share. Data rather than code,
+        # because the compiler would make a copy of the solver for each size and place that it knows.
+        ("n_systems", "i8"),
+        *[(name, "i8", 3) for name in ("system_at", "system_row", "system_size")],
         # What robosuite's controller was configured with.
         *[(name, "f8", N) for name in ("kp", "ki", "kd")],
         *[(name, "f8", N) for name in ("scale", "shift")],  # from an action in [-1, 1] to metres, radians, ...
@@ -60,7 +65,7 @@ ARM = np.dtype(
         ("base_velocity", "f8", 6),
         ("half", "f8", (N, 6)),  # L^-1 J^T
         *[(name, "f8", (6, 6)) for name in ("inverse_lambda", "square", "vectors")],
-        *[(name, "f8", 6) for name in ("wrench", "rhs")],
+        ("solved", "f8", 12),  # the wrench, then J times the posture's pull
         *[(name, "f8", N) for name in ("pull", "torque")],
     ],
     align=True,

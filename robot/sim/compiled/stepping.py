@@ -45,7 +45,8 @@ def _control(world: Any, arm: Any, qpos: np.ndarray, qvel: np.ndarray) -> None:
     elif arm.kind == JOINT_VELOCITY:
         velocity_torque(arm, qvel, bias)
     elif arm.kind == JOINT_TORQUE:
-        arm.torque[:] = arm.goal
+        for j in range(arm.n):
+            arm.torque[j] = arm.goal[j]
     else:
         osc_torque(world, arm, qpos, qvel)
     for j in range(arm.n):
