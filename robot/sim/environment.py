@@ -10,6 +10,7 @@ import numpy as np
 from robot.contract import EnvironmentSpecs, Observation
 from robot.control import action_spaces
 from robot.errors import unknown_name
+from robot.sim import make
 from robot.sim.cameras import OVERVIEW, overview
 from robot.sim.config import EnvConfig
 from robot.sim.controllers import action_space, robosuite_action
@@ -194,19 +195,27 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         return None
 
 
-def from_keywords(render_mode: str = "rgb_array", **fields: Any) -> RobosuiteEnvironment:
+def from_keywords(render_mode: str = "rgb_array", **fields: Any) -> Any:
     """The environment of an `EnvConfig` with these fields, for `gymnasium.make`."""
     if render_mode != RobosuiteEnvironment.render_mode:
         raise unknown_name("render mode", render_mode, [RobosuiteEnvironment.render_mode])
-    return RobosuiteEnvironment(EnvConfig(**fields))
+    return make(EnvConfig(**fields))
 
 
 def _register() -> None:
-    """Make the tasks known to Gymnasium: `gymnasium.make("robot.sim.environment:armature/Lift-v0", horizon=100)`."""
+    """Make the tasks known to Gymnasium: `gymnasium.make("robot.sim.environment:armature/Lift-v0", horizon=100)`.
+
+    `gymnasium.make_vec(..., num_envs=8, vectorization_mode="vector_entry_point", workers=2)` gives worker processes.
+    """
     for name, known in TASKS.items():
         identifier = f"armature/{known.robosuite_name}-v0"
         if identifier not in gymnasium.registry:
-            gymnasium.register(identifier, entry_point=f"{__name__}:from_keywords", kwargs={"task": name})
+            gymnasium.register(
+                identifier,
+                entry_point=f"{__name__}:from_keywords",
+                vector_entry_point="robot.sim.vector:from_keywords",
+                kwargs={"task": name},
+            )
 
 
 _register()

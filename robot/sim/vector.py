@@ -47,6 +47,8 @@ class VectorEnvironment(VectorEnv[Observation, np.ndarray, np.ndarray]):
         workers: Number of processes.
     """
 
+    render_mode = "rgb_array"
+
     def __init__(
         self,
         config: EnvConfig,
@@ -93,7 +95,6 @@ class VectorEnvironment(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.action_space: Any = batch_space(self.single_action_space, n)
         fps = round(1.0 / self.specs.dt_s)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": fps, "autoreset_mode": autoreset}
-        self.render_mode = "rgb_array"
         self._autoreset = autoreset
 
     def reset(
@@ -321,6 +322,15 @@ class VectorEnvironment(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def _end(self, why: str) -> None:
         self._why_closed, self.closed = why.partition("\n")[0].rstrip("."), True
         stop(self._workers)
+
+
+def from_keywords(
+    num_envs: int, workers: int | None = None, render_mode: str = "rgb_array", **fields: Any
+) -> VectorEnvironment:
+    """The environments of an `EnvConfig` with these fields, for `gymnasium.make_vec`."""
+    if render_mode != VectorEnvironment.render_mode:
+        raise unknown_name("render mode", render_mode, [VectorEnvironment.render_mode])
+    return VectorEnvironment(EnvConfig(**fields), num_envs, workers)
 
 
 def _dictionary(specs: EnvironmentSpecs) -> gymnasium.spaces.Dict:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 
+import gymnasium
 import mujoco
 import numpy as np
 import pytest
@@ -307,6 +308,14 @@ def test_it_is_configured_like_everything_else() -> None:
     assert config.randomisation.enabled
     assert not load("record", RecordConfig, [], {"env": ENV_SCHEMAS}).env.randomisation.enabled
     assert asdict(config)["randomisation"]["texture"] == 0.5
+
+
+def test_gymnasium_makes_randomised_worlds_too() -> None:
+    randomisation = {"enabled": True, "texture": 0.0}
+    environment = gymnasium.make("robot.sim.environment:armature/Lift-v0", randomisation=randomisation)
+    _, info = environment.reset(seed=3)
+    assert info["randomisation"]["seed"] == 3
+    environment.close()
 
 
 @pytest.mark.gl

@@ -11,9 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from robot.errors import (
     ArmatureError,
@@ -357,6 +359,26 @@ def test_splits_do_not_matter(lift: VectorEnvironment, n: int, workers: int) -> 
         got = rows_of(other, batches[:, :n])
     for one, two in zip(expected, got, strict=False):
         np.testing.assert_array_equal(np.concatenate(one), np.concatenate(two))
+
+
+@pytest.mark.slow
+def test_gymnasium_makes_it_by_name(lift: VectorEnvironment) -> None:
+    made = gymnasium.make_vec(
+        "robot.sim.environment:armature/Lift-v0",
+        num_envs=N,
+        vectorization_mode="vector_entry_point",
+        workers=1,
+        horizon=6,
+    )
+    counting_returns = RecordEpisodeStatistics(made)
+    observation, _ = counting_returns.reset(seed=20)
+    for key, array in lift.reset(seed=20)[0].items():
+        np.testing.assert_array_equal(observation[key], array)
+    for _ in range(6):
+        *_, truncated, infos = counting_returns.step(np.zeros((N, 7)))
+    assert truncated.all()
+    np.testing.assert_array_equal(infos["episode"]["l"], 6)
+    counting_returns.close()
 
 
 @pytest.mark.slow
