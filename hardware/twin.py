@@ -16,6 +16,7 @@ from robot.sim.observing import STATE
 from robot.sim.stepping import Stepper
 from robot.specs import ArraySpec, Layout
 
+ROBOT = "Panda"
 STILL_RADPS = 0.02
 STILL_SUBSTEPS = 25
 """For how long the joints have to be slower than that: at a turning point they are for a moment, too."""
@@ -34,10 +35,10 @@ class TwinArm(Arm):
         """
         if env.cameras.all_names:
             raise ConfigError("The twin's state has no room for pictures; leave out env.cameras.")
+        if env.robot != ROBOT:
+            raise ConfigError(f"The twin's joints and limits are those of a {ROBOT}; env.robot is {env.robot}.")
         self._env = make(env)
-        if self._env.stepper is None or not self._env.stepper.is_cartesian or self._env.n_arms != 1:
-            raise ConfigError(f"The twin is one arm with OSC_POSE, {env.task} with {env.controller} is not.")
-        self._stepper: Stepper = self._env.stepper
+        self._stepper: Stepper = self._require_one_compiled_arm(env)
         physics_hz = 1.0 / self._env.model.opt.timestep
         if not np.isclose(config.rate_hz, physics_hz):
             raise ConfigError(f"arm.rate_hz is {config.rate_hz}, the twin's physics runs at {physics_hz:.0f} Hz.")
@@ -49,6 +50,20 @@ class TwinArm(Arm):
         self._seen = 0
         self._seen_views: dict[str, np.ndarray] = {}
         self._is_open = False
+
+    def _require_one_compiled_arm(self, env: EnvConfig) -> Stepper:
+        stepper, specs = self._env.stepper, self._env.specs
+        if (
+            stepper is None
+            or not stepper.is_cartesian
+            or specs.action_space != "ee_delta"
+            or specs.action.shape != (7,)
+        ):
+            raise ConfigError(
+                f"The twin is one arm with a gripper behind OSC_POSE in the compiled stepper; {env.task} with "
+                f"{env.controller}, absolute={env.absolute} and lite_physics={env.lite_physics} is something else."
+            )
+        return stepper
 
     def _make_specs(self, config: ArmConfig, env: EnvConfig) -> ArmSpecs:
         state = Layout(

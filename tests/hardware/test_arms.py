@@ -50,6 +50,23 @@ class TestTwinArm(ArmConformance):
         np.testing.assert_allclose(views["observation.state"][:3], observation["observation.state"][:3], atol=0.003)
         np.testing.assert_allclose(views["observation.state"][3:9], observation["observation.state"][3:9], atol=0.02)
 
+    @pytest.mark.parametrize(
+        ("override", "hint"),
+        [
+            ("env.robot=UR5e", "those of a Panda"),
+            ("env.controller=JOINT_POSITION", "one arm with a gripper behind OSC_POSE"),
+            ("env.absolute=true", "one arm with a gripper behind OSC_POSE"),
+            ("env=wipe", "one arm with a gripper behind OSC_POSE"),
+            ("env=two_arm_lift", "one arm with a gripper behind OSC_POSE"),
+        ],
+    )
+    def test_a_world_that_it_cannot_stand_for_is_refused(self, override: str, hint: str) -> None:
+        from hardware.twin import TwinArm
+
+        chosen = settings("arm=twin", override)
+        with pytest.raises(ConfigError, match=hint):
+            TwinArm(chosen.arm, chosen.env)
+
     def test_refuses_a_loop_that_is_not_the_physics_rate(self) -> None:
         from hardware.twin import TwinArm
 
