@@ -146,11 +146,13 @@ def project(points: np.ndarray, K: np.ndarray, T_world_camera: np.ndarray) -> tu
 
     Returns:
         Pixels (N, 2) as column and row, and depths along the optical axis (N,) [m], negative behind the camera.
+        Points beside it, at depth 0, have no pixel: inf or nan.
     """
     local = (points - T_world_camera[:3, 3]) @ T_world_camera[:3, :3]
     depth = local[:, 2]
     pixels = local @ K.T
-    return pixels[:, :2] / pixels[:, 2:], depth
+    with np.errstate(divide="ignore", invalid="ignore"):  # beside the camera there is no pixel
+        return pixels[:, :2] / pixels[:, 2:], depth
 
 
 def unproject(pixels: np.ndarray, depth: np.ndarray, K: np.ndarray, T_world_camera: np.ndarray) -> np.ndarray:

@@ -163,7 +163,9 @@ def _load(path: Path, n_vert: int, n_face: int) -> tuple[bool, Mesh | None]:
         and 0 <= face.min() <= face.max() < len(vert)
         and 0 <= corner.min() <= corner.max() < 3 * n_face
     )
-    return (True, Mesh(vert, face, corner)) if is_sound else (False, None)
+    if not is_sound:
+        logger.warning("%s is damaged (it is of another mesh); it is made again.", path)
+    return is_sound, Mesh(vert, face, corner) if is_sound else None
 
 
 def _store(path: Path, mesh: Mesh | None) -> None:

@@ -156,7 +156,7 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         Raises:
             RenderingError: No OpenGL library that MuJoCo can render with.
         """
-        return self._renderer.draw(OVERVIEW, PICTURE, PICTURE).rgb
+        return self._renderer.draw(OVERVIEW, PICTURE, PICTURE)
 
     def appearance_changed(self) -> None:
         """Pictures show from now on what has become of textures in the model; all else they show anyway."""

@@ -4,8 +4,9 @@ MuJoCo picks its OpenGL library when it is first imported, and fails later if th
 made when the first picture is asked for: MUJOCO_GL if it is set, else the first library that this machine has: EGL
 (on the GPU that MUJOCO_EGL_DEVICE_ID counts to where there are several, in software where there is none), OSMesa, GLFW.
 
-A `Renderer` draws every camera of one world from one OpenGL context, in the process and thread that asks for the first
-picture. A child process that inherited it opens a context of its own.
+A `Renderer` draws every camera of one world from one OpenGL context, in the thread that asks for the first picture.
+Worker processes each open their own. A process that was forked after its parent had drawn cannot: OpenGL's libraries do
+not survive that, they hang; here it gets an error instead.
 """
 
 import atexit
@@ -39,19 +40,17 @@ NOTHING = -1
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What a camera sees; row 0 on top.
+class Measured:
+    """What is where in a picture; row 0 on top.
 
     Attributes:
-        rgb: (H, W, 3), uint8.
-        depth: Distance along the optical axis [m], (H, W), float32, or None. Where there is nothing, that of the far
-            clipping plane.
-        segmentation: The geom in each pixel, as a number in MjModel, or `NOTHING`, (H, W), int32, or None.
+        depth: Distance along the optical axis [m], (H, W), float32. Where there is nothing, that of the far clipping
+            plane (`Renderer.far_m`).
+        segmentation: The geom in each pixel, as a number in MjModel, or `NOTHING`, (H, W), int32.
     """
 
-    rgb: np.ndarray
-    depth: np.ndarray | None = None
-    segmentation: np.ndarray | None = None
+    depth: np.ndarray
+    segmentation: np.ndarray
 
 
 class Renderer:
@@ -93,26 +92,36 @@ class Renderer:
         self._option_without_sites.sitegroup[:] = 0
         self._context: _Context | None = None
 
-    def draw(self, camera: str, height: int, width: int, *, depth: bool = False, segmentation: bool = False) -> Picture:
-        """What a camera sees now, in pictures of (height, width) pixels.
+    def draw(self, camera: str, height: int, width: int) -> np.ndarray:
+        """What a camera sees now: RGB, uint8, (height, width, 3), row 0 on top.
 
         Raises:
             UnknownNameError: There is no such camera.
             ConfigError: There are no pictures of that size.
             RenderingError: There is no OpenGL library that MuJoCo can render with.
         """
-        self.cameras.check(camera)
-        if not (1 <= height <= LARGEST_PICTURE and 1 <= width <= LARGEST_PICTURE):
-            raise ConfigError(f"A picture of {height} x {width} pixels; expected 1 to {LARGEST_PICTURE} each.")
-        context = self._opened()
-        context.fit(height, width)
+        context = self._fitting(camera, height, width)
         self._look(camera, self._option)
-        rgb, raw = context.render(self._scene, height, width, depth)
-        return Picture(
-            rgb,
-            None if raw is None else self._metric(raw),
-            self._segmented(context, camera, height, width) if segmentation else None,
-        )
+        return context.render(self._scene, height, width)[0]
+
+    def measure(self, camera: str, height: int, width: int) -> Measured:
+        """What is where in the picture that `draw` gives. Sites (marks without a body) do not count.
+
+        Raises:
+            UnknownNameError: There is no such camera.
+            ConfigError: There are no pictures of that size.
+            RenderingError: There is no OpenGL library that MuJoCo can render with.
+        """
+        context, scene = self._fitting(camera, height, width), self._scene
+        self._look(camera, self._option_without_sites)
+        flags = scene.flags.copy()
+        # Numbers for colours; and no sky, which would have a depth.
+        scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = scene.flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 1
+        try:
+            colours, raw = context.render(scene, height, width)
+        finally:
+            scene.flags[:] = flags
+        return Measured(self._metric(raw), self._geoms(colours))
 
     @property
     def n_geoms(self) -> int:
@@ -136,12 +145,14 @@ class Renderer:
             self._context.free()
             self._context = None
 
-    def _opened(self) -> "_Context":
-        if self._context is not None and not self._context.is_mine:
-            self._context.abandon()
-            self._context = None
-        if self._context is None:
+    def _fitting(self, camera: str, height: int, width: int) -> "_Context":
+        """The context of this process, with room for a picture."""
+        self.cameras.check(camera)
+        if not (1 <= height <= LARGEST_PICTURE and 1 <= width <= LARGEST_PICTURE):
+            raise ConfigError(f"A picture of {height} x {width} pixels; expected 1 to {LARGEST_PICTURE} each.")
+        if self._context is None or not self._context.is_mine:
             self._context = _Context(self._model, self._is_fast)
+        self._context.fit(height, width)
         return self._context
 
     def _look(self, camera: str, option: mujoco.MjvOption) -> None:
@@ -156,15 +167,9 @@ class Renderer:
         # Float64: next to the far plane little is left of float32's digits.
         return (near * far / (near + raw.astype(np.float64) * (far - near))).astype(np.float32)
 
-    def _segmented(self, context: "_Context", camera: str, height: int, width: int) -> np.ndarray:
+    def _geoms(self, colours: np.ndarray) -> np.ndarray:
+        """Numbers of geoms from the colours that stand for what is in the scene."""
         scene = self._scene
-        self._look(camera, self._option_without_sites)
-        flags = scene.flags.copy()
-        scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = scene.flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 1
-        try:
-            colours, _ = context.render(scene, height, width, False)
-        finally:
-            scene.flags[:] = flags
         ids = np.full(scene.ngeom + 1, NOTHING, np.int32)
         for geom in scene.geoms[: scene.ngeom]:
             if geom.objtype == mujoco.mjtObj.mjOBJ_GEOM:
@@ -202,16 +207,13 @@ class _Context:
         if height > self._mjr.offHeight or width > self._mjr.offWidth:
             mujoco.mjr_resizeOffscreen(max(width, self._mjr.offWidth), max(height, self._mjr.offHeight), self._mjr)
 
-    def render(
-        self, scene: mujoco.MjvScene, height: int, width: int, depth: bool
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Colours (height, width, 3) and, if asked for, the depth buffer (height, width); upright."""
+    def render(self, scene: mujoco.MjvScene, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Colours (height, width, 3) and the depth buffer (height, width); upright."""
         rect = mujoco.MjrRect(0, 0, width, height)
-        colours = np.empty((height, width, 3), np.uint8)
-        raw = np.empty((height, width), np.float32) if depth else None
+        colours, raw = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.float32)
         mujoco.mjr_render(rect, scene, self._mjr)
-        mujoco.mjr_readPixels(colours, raw, rect, self._mjr)
-        return colours[::-1].copy(), None if raw is None else raw[::-1].copy()
+        mujoco.mjr_readPixels(colours, raw if scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] else None, rect, self._mjr)
+        return colours[::-1].copy(), raw[::-1]
 
     def upload_textures(self, model: Any) -> None:
         """Put the textures of the model that have changed since into the context."""
@@ -226,21 +228,18 @@ class _Context:
         """Free it, unless it is another process's."""
         _open.discard(self)
         if not self.is_mine:
-            self.abandon()
+            _inherited.append((self._mjr, self._gl))
             return
         self._gl.make_current()
         self._mjr.free()
         self._gl.free()
 
-    def abandon(self) -> None:
-        """Leave to the process that made it what is inherited from it."""
-        _open.discard(self)
-        _inherited.append((self._mjr, self._gl))
-
 
 _open: "weakref.WeakSet[_Context]" = weakref.WeakSet()
 _inherited: list[tuple[Any, Any]] = []
 """Contexts of a parent process: kept, because to delete them would call OpenGL."""
+_drew: set[int] = set()
+"""Processes, this one or a parent, that have opened contexts."""
 
 
 def _free_all() -> None:
@@ -264,12 +263,18 @@ def _sums(model: Any) -> list[int]:
 
 
 def _open_context(width: int, height: int) -> Any:
+    if _drew - {os.getpid()}:
+        raise RenderingError(
+            "OpenGL cannot be used in a process that was forked after its parent had drawn a picture; start the process "
+            'with multiprocessing.get_context("spawn").'
+        )
     backend = os.environ.get("MUJOCO_GL", "").strip().lower() or _present()
     try:
         context = importlib.import_module(f"mujoco.{backend}").GLContext(width, height)
     # The backends raise what they like: ImportError, AttributeError from PyOpenGL, RuntimeError, EGLError.
     except Exception as error:
         raise RenderingError(_sentence(error)) from error
+    _drew.add(os.getpid())
     # What was registered last is called first: before MuJoCo shuts EGL down.
     atexit.unregister(_free_all)
     atexit.register(_free_all)

@@ -14,7 +14,7 @@ from robot.sim.cameras import OVERVIEW, overview
 from robot.sim.environment import PICTURE, RobosuiteEnvironment
 from robot.sim.point_cloud import cropped, sampled, unprojected
 from robot.sim.randomisation import RandomisedEnvironment
-from robot.sim.rendering import NOTHING, Picture, Renderer
+from robot.sim.rendering import NOTHING, Renderer
 from robot.sim.spaces import box
 from robot.sim.states import StoredState
 from robot.sim.stepping import Stepper
@@ -86,7 +86,7 @@ class CameraEnvironment(gymnasium.Wrapper[Observation, np.ndarray, Observation, 
 
     def render(self) -> np.ndarray:
         """The world as a camera beside the table sees it: RGB, uint8, (256, 256, 3), upright."""
-        return self.renderer.draw(OVERVIEW, PICTURE, PICTURE).rgb
+        return self.renderer.draw(OVERVIEW, PICTURE, PICTURE)
 
     def close(self) -> None:
         """Free the renderer and what is wrapped; may be called twice."""
@@ -157,31 +157,26 @@ class CameraEnvironment(gymnasium.Wrapper[Observation, np.ndarray, Observation, 
         return {spec.key: spec for spec in specs}
 
     def _seen(self) -> Observation:
-        config = self._config
-        pictures = {name: self._draw(name) for name in config.all_names}
-        seen: Observation = {}
-        for name, picture in pictures.items():
-            if config.rgb:
-                seen[f"{IMAGES}.{name}"] = picture.rgb
-            if config.depth and picture.depth is not None:
-                seen[f"{DEPTH}.{name}"] = picture.depth
-            if config.segmentation and picture.segmentation is not None:
-                seen[f"{SEGMENTATION}.{name}"] = picture.segmentation
+        config, seen, clouds = self._config, {}, []
+        size = (config.height, config.width)
+        needs_rgb = config.rgb or (config.points > 0 and config.colours)
+        for name in config.all_names:
+            rgb = self.renderer.draw(name, *size) if needs_rgb else None
+            if rgb is not None and config.rgb:
+                seen[f"{IMAGES}.{name}"] = rgb
+            if not (config.depth or config.segmentation or config.points):
+                continue
+            measured = self.renderer.measure(name, *size)
+            if config.depth:
+                seen[f"{DEPTH}.{name}"] = measured.depth
+            if config.segmentation:
+                seen[f"{SEGMENTATION}.{name}"] = measured.segmentation
+            if config.points:
+                clouds.append(self._cloud(name, measured.depth, rgb if config.colours else None))
         if config.points:
-            clouds = [self._cloud(name, picture) for name, picture in pictures.items()]
             seen[POINTS] = sampled(np.concatenate(clouds), config.points, config.sampling, self._rng)
         return seen
 
-    def _draw(self, name: str) -> Picture:
-        config = self._config
-        wants_depth = config.depth or config.points > 0
-        return self.renderer.draw(
-            name, config.height, config.width, depth=wants_depth, segmentation=config.segmentation
-        )
-
-    def _cloud(self, name: str, picture: Picture) -> np.ndarray:
-        if picture.depth is None:
-            return np.empty((0, 3), np.float32)
-        rgb = picture.rgb if self._config.colours else None
-        far_m, K, T_world_camera = self.renderer.far_m, self.intrinsics(name), self.extrinsics(name)
-        return cropped(unprojected(picture.depth, K, T_world_camera, far_m, rgb), self._config.workspace_m)
+    def _cloud(self, name: str, depth: np.ndarray, rgb: np.ndarray | None) -> np.ndarray:
+        points = unprojected(depth, self.intrinsics(name), self.extrinsics(name), self.renderer.far_m, rgb)
+        return cropped(points, self._config.workspace_m)
