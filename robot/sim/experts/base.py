@@ -101,3 +101,21 @@ class PoseReader:
     def __call__(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Position (3,) [m] and rotation (3, 3) in the base frame."""
         return vector[self._at : self._at + 3], matrix_from_rot6d(vector[self._at + 3 : self._at + 9])
+
+
+STRAIGHT_RAD = -0.47
+"""Angle q4 at which the Panda's shoulder, elbow and wrist are in line; beyond it the elbow is swung through."""
+
+
+def flip_back(tool: np.ndarray, turn: np.ndarray, gripper: float) -> np.ndarray:
+    """The `ee_delta` (7,) that stretches a Panda's arm, outwards and up, until a swung-through elbow springs back.
+
+    Forces inwards would only press the elbow against its limit.
+
+    Args:
+        tool: Position of the tool [m], off the base's axis.
+        turn: As for `steer`.
+        gripper: As for `steer`.
+    """
+    outwards = tool * [1.0, 1.0, 0.0] / float(np.hypot(*tool[:2]))
+    return steer(0.1 * (outwards + 0.5 * UP), turn, gripper)

@@ -6,7 +6,18 @@ import numpy as np
 
 from robot.contract import EnvironmentSpecs
 from robot.control.action_spaces import matrix_from_rotvec, rotvec_from_matrix
-from robot.sim.experts.base import ENVIRONMENT_STATE, SPEED, STATE, UP, Expert, PoseReader, ramp, steer
+from robot.sim.experts.base import (
+    ENVIRONMENT_STATE,
+    SPEED,
+    STATE,
+    STRAIGHT_RAD,
+    UP,
+    Expert,
+    PoseReader,
+    flip_back,
+    ramp,
+    steer,
+)
 
 HOVER_M = 0.07
 """Height above the handle from which it is approached."""
@@ -44,16 +55,13 @@ GRASP_M = 0.008
 TURN_RAD = 0.15
 """Longest turn that is commanded at once."""
 
-STRAIGHT_RAD = -0.47
-"""Elbow angle q4 at which the Panda's shoulder, elbow and wrist are in line; beyond it the elbow is swung through."""
-
 SLOW = 0.35
 """Share of the largest displacement with which the nut is let down."""
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """Positions (3,) and rotations (3, 3) in the base frame, and how far the fingers are apart [m], q4 [rad]."""
+    """Positions (3,) and rotations (3, 3) in the base frame, and how far the fingers are apart [m]."""
 
     tool: np.ndarray
     R_tool: np.ndarray
@@ -63,7 +71,6 @@ class _Scene:
     top: np.ndarray
     R_peg: np.ndarray
     opening: float
-    elbow: float
 
     @property
     def aside(self) -> float:
@@ -105,10 +112,9 @@ class NutAssemblySquareExpert(Expert):
             top=peg + UP * PEG_HALF_M,
             R_peg=R_peg,
             opening=left - right,
-            elbow=state[self._elbow],
         )
-        if _is_flipped(scene):
-            return _flip_back(scene)
+        if state[self._elbow] > STRAIGHT_RAD:
+            return flip_back(scene.tool, _upright(scene.R_tool, 0.0), 1.0 if _is_held(scene) else -1.0)
         if _is_seated(scene):
             return _retreat(scene)
         if _is_held(scene):
@@ -127,17 +133,6 @@ def _is_around(scene: _Scene) -> bool:
 def _is_held(scene: _Scene) -> bool:
     across, along, below = np.abs(scene.R_tool.T @ (scene.handle - scene.tool))
     return bool(EMPTY_M < scene.opening < HELD_M and across < 0.010 and along < 0.022 and below < 0.015)
-
-
-def _is_flipped(scene: _Scene) -> bool:
-    """Whether the elbow has been swung through: inward forces then only press it against its limit."""
-    return scene.elbow > STRAIGHT_RAD
-
-
-def _flip_back(scene: _Scene) -> np.ndarray:
-    """Stretch the arm until the elbow springs back: away from the shoulder, and up."""
-    outwards = scene.tool * [1.0, 1.0, 0.0] / float(np.hypot(*scene.tool[:2]))
-    return steer(0.1 * (outwards + 0.5 * UP), _upright(scene.R_tool, 0.0), 1.0 if _is_held(scene) else -1.0)
 
 
 def _retreat(scene: _Scene) -> np.ndarray:

@@ -13,7 +13,17 @@ import numpy as np
 
 from robot.contract import EnvironmentSpecs
 from robot.control.action_spaces import rotvec_from_matrix
-from robot.sim.experts.base import ENVIRONMENT_STATE, STATE, UP, Expert, PoseReader, ramp, steer
+from robot.sim.experts.base import (
+    ENVIRONMENT_STATE,
+    STATE,
+    STRAIGHT_RAD,
+    UP,
+    Expert,
+    PoseReader,
+    flip_back,
+    ramp,
+    steer,
+)
 
 HOLE = np.array([0.0, 0.045, 0.080])
 """On the stand: the middle of the hole's rim."""
@@ -58,13 +68,14 @@ class _Pose:
 
 @dataclass(frozen=True)
 class _Scene:
-    """Poses, and how far the fingers are apart [m]."""
+    """Poses, how far the fingers are apart [m], and q6, which bends the hand outwards [rad]."""
 
     hand: _Pose
     stand: _Pose
     frame: _Pose
     tool: _Pose
     opening: float
+    wrist: float
 
     @property
     def depth(self) -> float:
@@ -81,7 +92,7 @@ class ToolHangExpert(Expert):
     """Puts the frame into the stand and hangs the tool on the frame's hook."""
 
     READS = {  # noqa: RUF012 (never changed)
-        STATE: ("ee_x", "finger_left", "finger_right"),
+        STATE: ("ee_x", "finger_left", "finger_right", "q4", "q6"),
         ENVIRONMENT_STATE: ("stand_x", "frame_x", "tool_x"),
     }
 
@@ -90,6 +101,7 @@ class ToolHangExpert(Expert):
         super().__init__(specs)
         names = specs.observation[STATE].names
         self._fingers = [names.index("finger_left"), names.index("finger_right")]
+        self._bends = [names.index("q4"), names.index("q6")]
         self._hand = PoseReader(names, "ee")
         named = specs.observation[ENVIRONMENT_STATE].names
         self._stand, self._frame, self._tool = (PoseReader(named, name) for name in ("stand", "frame", "tool"))
@@ -97,9 +109,11 @@ class ToolHangExpert(Expert):
     def decide(self, state: np.ndarray, environment: np.ndarray) -> np.ndarray:
         """See `Expert.decide`."""
         left, right = state[self._fingers]
-        readers = (self._stand, self._frame, self._tool)
-        poses = [_Pose(*self._hand(state)), *[_Pose(*read(environment)) for read in readers]]
-        scene = _Scene(*poses, opening=float(left - right))
+        stand, frame, tool = (_Pose(*read(environment)) for read in (self._stand, self._frame, self._tool))
+        hand, (elbow, wrist) = _Pose(*self._hand(state)), state[self._bends]
+        scene = _Scene(hand, stand, frame, tool, float(left - right), float(wrist))
+        if elbow > STRAIGHT_RAD:
+            return flip_back(hand.at, np.zeros(3), 1.0 if EMPTY_M < scene.opening < TOOL_M + MARGIN_M else -1.0)
         if _stands(scene):
             return _hang(scene)
         if _holds(scene, scene.frame.point(GRIP), FRAME_M):
@@ -125,7 +139,9 @@ def _facing(scene: _Scene) -> float:
 def _frame_grasp(scene: _Scene) -> np.ndarray:
     """Rotation of the hand (3, 3) that takes the frame: fingers along its x axis, leaning towards its tip."""
     R, facing = scene.frame.R, _facing(scene)
-    approach = np.cos(LEAN) * facing * R[:, 1] - np.sin(LEAN) * R[:, 2]
+    # The Panda's wrist ends at 3.75 rad: where it does not bend as far as that, it leans less.
+    lean = LEAN * (1.0 - 0.6 * ramp(scene.wrist, 3.5, 3.7))
+    approach = np.cos(lean) * facing * R[:, 1] - np.sin(lean) * R[:, 2]
     across = facing * R[:, 0]
     return np.stack([across, np.cross(approach, across), approach], axis=1)
 
@@ -238,7 +254,7 @@ def _thread(scene: _Scene) -> np.ndarray:
         shift = over + seat
         return steer(shift, _limited(turn), 1.0, SLOW)
     aside = float(np.hypot(*over[:2]))
-    away = max(ramp(aside, 0.003, 0.015), ramp(angle, 0.05, 0.15))
+    away = max(ramp(aside, 0.002, 0.006), ramp(angle, 0.05, 0.15))
     shift = over + UP * (0.025 * away - 0.03 * (1.0 - away))
     if aside < 0.03:
         shift[2] = np.clip(shift[2], -STEP_M, STEP_M)

@@ -16,7 +16,7 @@ UNTOUCHED = 5000
 
 @pytest.fixture(scope="module")
 def world() -> RobosuiteEnvironment:
-    return make(EnvConfig(task=TASK, horizon=400))
+    return RobosuiteEnvironment(EnvConfig(task=TASK, horizon=400))
 
 
 @pytest.fixture(scope="module")
