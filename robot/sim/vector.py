@@ -108,7 +108,7 @@ class VectorEnvironment(VectorEnv[Observation, np.ndarray, np.ndarray]):
                 n for each its own. `reset_mask`: bool, (n,): only these are reset, the others stay where they are.
 
         Raises:
-            StateError: A state is of another model; the workers live on.
+            StateError: A state is of another model; the workers live on, and want another reset.
             SpecError: There are not n seeds, states or masks.
             WorkerError: A worker died or failed.
         """
@@ -119,8 +119,9 @@ class VectorEnvironment(VectorEnv[Observation, np.ndarray, np.ndarray]):
             own = worker.own
             wanted = {"mask": mask[own].tolist(), "seeds": seeds[own], "states": states[own]}
             worker.send(RESET, json.dumps(wanted).encode())
+        was_reset, self._was_reset = self._was_reset, False
         replies = self._collect(may_go_on=True)
-        self._was_reset = self._was_reset or bool(mask.all())
+        self._was_reset = was_reset or bool(mask.all())
         return self._observations(), self._infos(replies, mask)
 
     def step(self, actions: np.ndarray) -> Steps:

@@ -127,6 +127,8 @@ def test_states_are_one_for_all_or_one_for_each(shared: VectorEnvironment) -> No
     # A worker's refusal reaches the caller as what it is, and the workers go on.
     with pytest.raises(DeviceError, match="another world"):
         shared.reset(options={"state": np.array([0.5, 0.5])})
+    with pytest.raises(ArmatureError, match="begins with a reset"):
+        shared.step(np.zeros((N, 2)))
     assert shared.reset(seed=1)[0]["observation.state"].shape == (N, 3)
 
 
