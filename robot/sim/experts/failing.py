@@ -1,7 +1,8 @@
 """Demonstrations that fail in the ways that demonstrations fail, for datasets of mixed quality.
 
 What goes wrong is part of the demonstrator and not of the way to the robot: the action that was asked for is the wrong
-one too, so that a dataset labelled with either teaches the failure. One way is drawn for each episode from its seed.
+one too, so that a dataset labelled with either shows the failure. The seed of an episode says which way it is, and how
+much, how early: five episodes in a row fail in five ways.
 """
 
 from abc import ABC, abstractmethod
@@ -56,9 +57,9 @@ class Misjudges(Fault):
 
 
 class Drops(Fault):
-    """Lets go 0.2 to 0.7 s after it began to close (at 20 Hz), and cannot be brought to close again."""
+    """Lets go 0.15 to 0.5 s after it began to close (at 20 Hz), and cannot be brought to close again."""
 
-    HELD_STEPS = (4, 14)
+    HELD_STEPS = (3, 10)
 
     def __init__(self, rng: np.random.Generator, specs: Specs) -> None:
         self._left = int(rng.integers(*self.HELD_STEPS, endpoint=True))
@@ -127,7 +128,7 @@ FAULTS: dict[str, Callable[[np.random.Generator, Specs], Fault]] = {
     "gives_up": GivesUp,
     "strays": Strays,
 }
-"""Ways to fail, by name; each is as likely as the others."""
+"""Ways to fail, by name; seeds take turns."""
 
 
 class FailingExpert(Policy):
@@ -143,10 +144,11 @@ class FailingExpert(Policy):
         self.reset(0)
 
     def reset(self, seed: int | None = None) -> None:
-        """Draw what goes wrong in the next episode."""
+        """What goes wrong in the next episode; None draws it."""
         self._expert.reset(seed)
         rng = np.random.default_rng(seed)
-        self.fault = str(rng.choice(list(FAULTS)))
+        turn = int(rng.integers(len(FAULTS))) if seed is None else seed
+        self.fault = list(FAULTS)[turn % len(FAULTS)]
         self._fault = FAULTS[self.fault](rng, self.specs.environment.observation)
 
     def act(self, observation: Observation) -> ActionChunk:
