@@ -32,7 +32,7 @@ from robot.sim.environment import RobosuiteEnvironment
 from robot.sim.vector import VectorEnvironment
 
 TASKS = ("lift", "nut_assembly_square")
-N, TURNS, TURN_STEPS = 8, 40, 15
+N, TURNS, TURN_STEPS = 4, 40, 25
 MB = 2**20
 
 

@@ -12,6 +12,8 @@ from robot.sim import make
 from robot.sim.config import EnvConfig
 from robot.sim.environment import RobosuiteEnvironment
 from robot.sim.states import StoredState, from_text, identity, to_text
+from robot.sim.tasks import task
+from robot.sim.world import build, seeded
 
 STEPS = 12
 QUICK = ("lift", "door", "pick_place_can")
@@ -118,6 +120,28 @@ def test_the_controller_holds_the_restored_pose_with_fingers_at_rest(world: Call
     for _ in range(5):
         lift.step(np.zeros(7))
     assert np.abs(lift.data.site("gripper0_right_grip_site").xpos - before).max() < 2e-3
+
+
+def test_a_restored_episode_goes_on_as_in_robosuites_own_loop(world: Callable) -> None:
+    """robosuite puts a state back by `set_state_from_flattened`; its controllers then look at the world anew."""
+    lift, theirs = world("lift"), build(EnvConfig(), task("lift"))
+    lift.reset(seed=6)
+    drive(lift, 0)
+    vector = lift.stored_state().flat
+    lift.reset(seed=1, options={"state": vector})
+    with seeded(2):
+        theirs.reset()
+    theirs.sim.set_state_from_flattened(vector.copy())
+    theirs.sim.forward()
+    for controller in theirs.robots[0].part_controllers.values():
+        controller.update_initial_joints(theirs.sim.data.qpos[controller.qpos_index])
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        action = rng.uniform(-1.0, 1.0, 7)
+        lift.step(action)
+        theirs.step(action)
+        np.testing.assert_allclose(lift.data.qpos, theirs.sim.data.qpos, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(lift.data.qvel, theirs.sim.data.qvel, rtol=0, atol=1e-5)
 
 
 def test_a_door_stands_where_it_stood_and_dirt_lies_where_it_lay(world: Callable) -> None:
