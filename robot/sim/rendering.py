@@ -251,8 +251,10 @@ def _free_all() -> None:
 def _light(model: Any) -> Any:
     """The model without what `fast` leaves out: faces, smoothed edges, and room for shadows."""
     light = decimated(model)
-    light.vis.quality.offsamples = 0
-    light.vis.quality.shadowsize = 0
+    quality = light.vis.quality
+    quality.offsamples = quality.shadowsize = 0
+    # Half of MuJoCo's own faces on spheres, cylinders and boxes: a quarter of the time, a thousandth of the pixels.
+    quality.numslices, quality.numstacks, quality.numquads = 16, 8, 2
     return light
 
 
@@ -265,7 +267,7 @@ def _sums(model: Any) -> list[int]:
 def _open_context(width: int, height: int) -> Any:
     if _drew - {os.getpid()}:
         raise RenderingError(
-            "OpenGL cannot be used in a process that was forked after its parent had drawn a picture; start the process "
+            "OpenGL cannot be used in a process that was forked after its parent had drawn a picture; start it "
             'with multiprocessing.get_context("spawn").'
         )
     backend = os.environ.get("MUJOCO_GL", "").strip().lower() or _present()
