@@ -49,6 +49,7 @@ def test_recovers_from_noise(world: RobosuiteEnvironment, policy: Policy) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("first", [0, UNTOUCHED])
 def test_success_over_a_hundred_seeds(world: RobosuiteEnvironment, policy: Policy, first: int) -> None:
     seeds = range(first, first + 100)

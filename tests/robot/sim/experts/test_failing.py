@@ -125,6 +125,7 @@ def test_refuses_other_actions() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("task", ["lift", "stack", "pick_place_can", "door"])
 def test_most_episodes_fail(task: str) -> None:
     world = as_recorded(task)
