@@ -41,17 +41,25 @@ RING, RING_HALF_M = np.array([-0.0935, 0.0, 0.0]), 0.0035
 """On the tool: the middle of the hole that it hangs by, and half the height of the ring around it."""
 
 LEAN = np.pi / 4
-"""How far the hand leans from the frame's y axis towards its tip [rad]."""
+"""How far the hand leans from the side of the frame's grip towards its tip [rad]."""
 
 FRAME_M, TOOL_M, MARGIN_M = 0.0254, 0.030, 0.006
 """How far the fingers are apart on the grips of frame and tool, and within what."""
 
 OPEN_M, EMPTY_M = 0.070, 0.016
-HOVER_M = 0.08
+"""How far the fingers are apart: open; closed on nothing."""
+
+HOVER_M, RISE_M = 0.08, 0.14
+"""How far before a grip the hand is turned to it; how far above it while it is to be turned far."""
+
 LET_GO_RAD = 1.05
+"""How far the tool's handle is lowered when it is let go."""
+
 SLOW, SPEED = 0.3, 0.6
-TURN_RAD = 0.15
-STEP_M = 0.012
+"""Shares of the largest displacement: in contact, and elsewhere."""
+
+TURN_RAD, STEP_M = 0.15, 0.012
+"""Longest turn, and longest step down or up near contact, that are commanded at once."""
 
 
 @dataclass(frozen=True)
@@ -122,28 +130,37 @@ class ToolHangExpert(Expert):
 
 
 def _stands(scene: _Scene) -> bool:
+    """Whether the frame is in the stand as far as robosuite asks for."""
     return scene.depth > SEATED_M and scene.aside < 0.006
 
 
 def _holds(scene: _Scene, grip: np.ndarray, width: float) -> bool:
+    """Whether the fingers are closed on a grip of that width, wherever along them and along it."""
     offset = np.abs(scene.hand.R.T @ (grip - scene.hand.at))
     return bool(abs(scene.opening - width) < MARGIN_M and offset[0] < 0.008 and offset[1:].max() < 0.03)
 
 
-def _facing(scene: _Scene) -> float:
-    """1 where the frame's y axis points away from the hand that is to take it, else -1."""
-    y, z = scene.frame.R[2, 1], scene.frame.R[2, 2]
-    return -1.0 if (z < 0.5 and y > 0.0) or (z >= 0.5 and scene.frame.R[0, 1] > 0.0) else 1.0
-
-
 def _frame_grasp(scene: _Scene) -> np.ndarray:
-    """Rotation of the hand (3, 3) that takes the frame: fingers along its x axis, leaning towards its tip."""
-    R, facing = scene.frame.R, _facing(scene)
-    # The Panda's wrist ends at 3.75 rad: where it does not bend as far as that, it leans less.
+    """Rotation of the hand (3, 3) that takes the frame's square grip, leaning towards the frame's tip.
+
+    It comes from above where the frame lies, from the front where it stands.
+    """
+    R = scene.frame.R
+    sides = [R[:, 0], -R[:, 0], R[:, 1], -R[:, 1]]
+    into = max(sides, key=lambda side: float(-side[2] - 0.4 * side[0]))
+    # The Panda's wrist ends at 3.75 rad: where it does not bend as far as that, the hand leans less.
     lean = LEAN * (1.0 - 0.6 * ramp(scene.wrist, 3.5, 3.7))
-    approach = np.cos(lean) * facing * R[:, 1] - np.sin(lean) * R[:, 2]
-    across = facing * R[:, 0]
+    approach = np.cos(lean) * into - np.sin(lean) * R[:, 2]
+    across = np.cross(into, R[:, 2])
     return np.stack([across, np.cross(approach, across), approach], axis=1)
+
+
+def _standing(scene: _Scene) -> np.ndarray:
+    """Rotation (3, 3) of the frame in the hole: of the four that fit, the one with the hand pointing back most."""
+    quarters = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))
+    fits = [scene.stand.R @ np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]) for c, s in quarters]
+    into = scene.frame.R.T @ scene.hand.R[:, 2]
+    return min(fits, key=lambda R: float((R @ into)[0]))
 
 
 def _take(scene: _Scene, grip: np.ndarray, R_goal: np.ndarray) -> np.ndarray:
@@ -159,37 +176,40 @@ def _take(scene: _Scene, grip: np.ndarray, R_goal: np.ndarray) -> np.ndarray:
     if (is_ready or is_around) and scene.opening > EMPTY_M:
         return steer(offset, _limited(turn), 1.0, SPEED)
     hover = max(ramp(aside, 0.004, 0.030), ramp(scene.opening, OPEN_M, 0.050), ramp(angle, 0.08, 0.30))
-    return steer(offset - HOVER_M * hover * approach, _limited(turn), -1.0, SPEED)
+    shift = offset - HOVER_M * hover * approach
+    # A hand that is to be turned far is not turned by the table.
+    shift[2] = max(shift[2], float(offset[2]) + RISE_M * ramp(angle, 0.5, 0.9))
+    return steer(shift, _limited(turn), -1.0, SPEED)
 
 
 def _insert(scene: _Scene) -> np.ndarray:
     """Stand the held frame up over the hole, let it down into it."""
-    R_goal = scene.stand.R @ np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    R_goal = R_goal @ np.diag([_facing(scene), _facing(scene), 1.0])
+    R_goal = _standing(scene)
     turn = rotvec_from_matrix(R_goal @ scene.frame.R.T)
     angle = float(np.linalg.norm(turn))
     # Where the tip would be if the frame were turned on the spot.
     arm = R_goal @ scene.frame.R.T @ (scene.frame.point(TIP) - scene.hand.at)
     over = scene.stand.point(HOLE) - (scene.hand.at + arm)
     aside = float(np.hypot(*over[:2]))
-    away = max(ramp(scene.aside, 0.003, 0.015), ramp(angle, 0.04, 0.15))
-    if scene.depth > 0.002 and scene.aside < 0.008:
-        away = 0.0
+    # A funnel that ends in the hole: the farther aside or the more turned away, the higher.
+    is_inside = scene.depth > 0.002 and scene.aside < 0.0055 + 0.003 * ramp(scene.depth, 0.01, 0.03)
+    away = 0.0 if is_inside else max(ramp(scene.aside, 0.002, 0.005), ramp(angle, 0.04, 0.15))
     shift = over + UP * (0.03 * away - 0.2 * (1.0 - away))
-    if away == 0.0 or scene.aside < 0.02:
+    # Too low to go over the rim: up first.
+    if not is_inside and 0.004 < aside < 0.15:
+        shift[:2] *= ramp(min(-scene.depth, -float(over[2])), 0.004, 0.012)
+    if scene.aside < 0.02:
         shift[2] = np.clip(shift[2], -STEP_M, STEP_M)
         return steer(shift, _limited(turn), 1.0, SLOW)
-    lowest = min(-scene.depth, -float(over[2]))
-    if aside < 0.15:
-        shift[:2] *= ramp(lowest, 0.008, 0.020)
     if angle > 0.3:
+        # The rod does not swing against the stand.
         shift[:2] *= np.clip(1.0 - 0.12 / max(aside, 1e-3), -0.5, 1.0)
     return steer(shift, _limited(turn), 1.0, SPEED)
 
 
 def _hang(scene: _Scene) -> np.ndarray:
     """The frame stands: let it go, then take the tool, put it over the hook, lower it, let it go."""
-    if _holds(scene, scene.tool.point(np.zeros(3)), TOOL_M):
+    if _holds(scene, scene.tool.at, TOOL_M):
         return _thread(scene)
     near = float(np.linalg.norm(scene.hand.at - scene.frame.point(GRIP)))
     if _is_threaded(scene):
@@ -207,9 +227,10 @@ def _leave(scene: _Scene, width: float) -> np.ndarray:
 
 def _tool_grasp(scene: _Scene) -> np.ndarray:
     """Rotation of the hand (3, 3) that takes the tool from above, fingers across it."""
-    x = scene.tool.R[:, 0] * [1.0, 1.0, 0.0]
-    x /= max(float(np.linalg.norm(x)), 1e-6)
-    across = np.cross(UP, x)
+    along = scene.tool.R[:, 0] if abs(scene.tool.R[2, 0]) < 0.9 else scene.tool.R[:, 1]
+    across = np.cross(UP, along)
+    across /= np.linalg.norm(across)
+    # Of the two ways round the one in the middle of the range of the Panda's last joint.
     across = across if across @ np.array([-1.0, 1.0, 0.0]) > 0.0 else -across
     return np.stack([across, np.cross(-UP, across), -UP], axis=1)
 
@@ -217,7 +238,7 @@ def _tool_grasp(scene: _Scene) -> np.ndarray:
 def _hook_axes(scene: _Scene) -> tuple[np.ndarray, np.ndarray]:
     """The end of the hook (3,), and the horizontal direction (3,) in which it points away from the rod."""
     out = -scene.frame.R[:, 0] * [1.0, 1.0, 0.0]
-    return scene.frame.point(HOOK), out / max(float(np.linalg.norm(out)), 1e-6)
+    return scene.frame.point(HOOK), out / np.linalg.norm(out)
 
 
 def _is_threaded(scene: _Scene) -> bool:
@@ -251,16 +272,15 @@ def _thread(scene: _Scene) -> np.ndarray:
     arm = R_goal @ scene.tool.R.T @ (scene.tool.point(RING) - scene.hand.at)
     over = end - (scene.hand.at + arm)
     if threaded:
-        shift = over + seat
-        return steer(shift, _limited(turn), 1.0, SLOW)
+        return steer(over + seat, _limited(turn), 1.0, SLOW)
     aside = float(np.hypot(*over[:2]))
     away = max(ramp(aside, 0.002, 0.006), ramp(angle, 0.05, 0.15))
     shift = over + UP * (0.025 * away - 0.03 * (1.0 - away))
     if aside < 0.03:
         shift[2] = np.clip(shift[2], -STEP_M, STEP_M)
-    height = -float(over[2])
+    # Too low to go over the hook: up first.
     if 0.006 < aside < 0.25:
-        shift[:2] *= ramp(height, 0.008, 0.018)
+        shift[:2] *= ramp(-float(over[2]), 0.008, 0.018)
     return steer(shift, _limited(turn), 1.0, SLOW if aside < 0.03 else SPEED)
 
 
