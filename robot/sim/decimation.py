@@ -42,6 +42,8 @@ SAMPLES = 5000
 COLLISION_GROUP = 0
 """robosuite's group of shapes that collide and are not shown."""
 
+_told: list[Path] = []
+
 
 @dataclass(frozen=True)
 class Mesh:
@@ -137,9 +139,13 @@ def _simplified(vert: np.ndarray, face: np.ndarray) -> Mesh | None:
     known, mesh = _load(path, len(vert), len(face))
     if known:
         return mesh
+    if len(face) <= SMALL:
+        return None
+    if not _told:
+        _told.append(path)
+        logger.warning("Simplifying meshes for quick pictures; this takes some seconds, once for each robot.")
     mesh = simplify(vert, face)
-    if len(face) > SMALL:
-        _store(path, mesh)
+    _store(path, mesh)
     return mesh
 
 
@@ -148,7 +154,7 @@ def _load(path: Path, n_vert: int, n_face: int) -> tuple[bool, Mesh | None]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             vert, face, corner = stored["vert"], stored["face"], stored["corner"]
-    except FileNotFoundError:
+    except OSError:
         return False, None
     except Exception as error:  # zipfile, zlib and NumPy each raise their own
         logger.warning("%s is damaged (%s); it is made again.", path, error)

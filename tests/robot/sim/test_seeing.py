@@ -19,6 +19,7 @@ from robot.sim import make
 from robot.sim.camera_config import CamerasConfig, PlacedCamera
 from robot.sim.config import ENV_SCHEMAS, EnvConfig, RandomisationConfig
 from robot.sim.seeing import CameraEnvironment
+from robot.sim.vector import VectorEnvironment
 
 WORKSPACE = [-0.4, -0.4, 0.81, 0.3, 0.4, 1.3]
 ABOVE = PlacedCamera(name="above", position_m=[0.4, 0.3, 1.5], look_at_m=[0.0, 0.0, 0.85])
@@ -125,6 +126,18 @@ def test_a_moved_door_is_seen_where_it_is() -> None:
         middles.append([column.mean(), row.mean()])
     assert not np.allclose(*middles, atol=0.2)
     environment.close()
+
+
+@pytest.mark.gl
+def test_a_vector_environment_sees_what_one_environment_does() -> None:
+    config = EnvConfig(horizon=4, cameras=everything(names=[], height=24, width=24))
+    alone = make(config)
+    with VectorEnvironment(config, 2, workers=1) as several:
+        seen, _ = several.reset(seed=[3, 4])
+        for row, seed in enumerate((3, 4)):
+            for key, array in alone.reset(seed=seed)[0].items():
+                np.testing.assert_array_equal(seen[key][row], array)
+    alone.close()
 
 
 def test_unknown_cameras_are_named_without_opengl() -> None:
