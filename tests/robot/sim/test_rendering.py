@@ -64,7 +64,7 @@ def test_depth_unprojects_a_cubes_corner_and_faces(lift: Any, renderers: dict[st
     local = (points - position) @ rotation
     beyond = np.abs(local) - half
     # A point on the surface is on a face (one coordinate is the half size) and inside of it (none is greater).
-    assert np.abs(beyond.max(axis=1)).max() < 1e-3
+    assert np.abs(beyond.max(axis=1)).max() < 1e-4
     face = np.argmax(beyond, axis=1) * 2 + (np.take_along_axis(local, np.argmax(beyond, axis=1)[:, None], 1)[:, 0] > 0)
     planes = []
     for number in np.unique(face):
@@ -79,7 +79,7 @@ def test_depth_unprojects_a_cubes_corner_and_faces(lift: Any, renderers: dict[st
         signs = np.zeros(3)
         for number, *_ in planes:
             signs[number // 2] = 1.0 if number % 2 else -1.0
-        assert np.linalg.norm(corner - (position + rotation @ (signs * half))) < 2e-3
+        assert np.linalg.norm(corner - (position + rotation @ (signs * half))) < 1e-4
     else:
         assert camera in ("birdview", "sideview")
 
