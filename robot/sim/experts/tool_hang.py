@@ -130,8 +130,10 @@ class ToolHangExpert(Expert):
 
 
 def _stands(scene: _Scene) -> bool:
-    """Whether the frame is in the stand as far as robosuite asks for."""
-    return scene.depth > SEATED_M and scene.aside < 0.006
+    """Whether the frame is in the stand as far as robosuite asks for, or only lifted a little by the tool in hand."""
+    if scene.depth > SEATED_M and scene.aside < 0.006:
+        return True
+    return scene.depth > 0.08 and scene.aside < 0.015 and _holds(scene, scene.tool.at, TOOL_M)
 
 
 def _holds(scene: _Scene, grip: np.ndarray, width: float) -> bool:
