@@ -16,6 +16,7 @@ class Small:
     episodes: int
     seed: int
     workers: int
+    quality: str
     keep: str
     out: str
 
