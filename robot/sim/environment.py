@@ -17,6 +17,7 @@ from robot.sim.controllers import action_space, robosuite_action
 from robot.sim.judging import judge
 from robot.sim.observing import Observer
 from robot.sim.rendering import Renderer
+from robot.sim.resting import let_left_out_objects_sleep
 from robot.sim.spaces import box
 from robot.sim.states import StateKeeper, StoredState
 from robot.sim.stepping import Stepper, not_compiled_because
@@ -57,6 +58,7 @@ class RobosuiteEnvironment(gymnasium.Env[Observation, np.ndarray]):
         chosen, space = task(config.task), action_space(config)
         self._config = config
         self._arena = build(config, chosen)
+        let_left_out_objects_sleep(self._arena)
         self._observer = Observer(self._arena, chosen)
         self._judge = judge(self._arena, chosen)
         self._states = StateKeeper(self._arena, chosen.robosuite_name)
