@@ -194,6 +194,9 @@ class _Context:
             raise RenderingError(_sentence(error)) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._mjr)
         self._mjr.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        # Left to themselves MuJoCo's objects go one by one, with OpenGL's objects in whichever context is current then.
+        self._free = weakref.finalize(self, _release, self._gl, self._mjr, self._process)
+        self._free.atexit = False
         _open.add(self)
 
     @property
@@ -225,14 +228,9 @@ class _Context:
         self._sums = sums
 
     def free(self) -> None:
-        """Free it, unless it is another process's."""
+        """Free it, unless it is another process's. Happens by itself when nobody holds it any more."""
         _open.discard(self)
-        if not self.is_mine:
-            _inherited.append((self._mjr, self._gl))
-            return
-        self._gl.make_current()
-        self._mjr.free()
-        self._gl.free()
+        self._free()
 
 
 _open: "weakref.WeakSet[_Context]" = weakref.WeakSet()
@@ -240,6 +238,15 @@ _inherited: list[tuple[Any, Any]] = []
 """Contexts of a parent process: kept, because to delete them would call OpenGL."""
 _drew: set[int] = set()
 """Processes, this one or a parent, that have opened contexts."""
+
+
+def _release(gl: Any, mjr: Any, process: int) -> None:
+    if process != os.getpid():
+        _inherited.append((mjr, gl))
+        return
+    gl.make_current()
+    mjr.free()
+    gl.free()
 
 
 def _free_all() -> None:

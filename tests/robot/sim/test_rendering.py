@@ -284,3 +284,30 @@ def test_contexts_left_open_go_without_a_word(backend: str, how: str) -> None:
     assert ended.stderr == ""
     assert ended.returncode == 0
     assert ended.stdout == "drawn\n"
+
+
+FORGOTTEN = """
+import gc, numpy as np
+from robot.sim import make
+from robot.sim.config import EnvConfig
+from robot.sim.rendering import Renderer
+world = make(EnvConfig())
+world.reset(seed=0)
+forgotten, kept = Renderer(world.model, world.data), Renderer(world.model, world.data)
+forgotten.draw("agentview", 32, 32)
+picture = kept.draw("agentview", 32, 32)
+forgotten.myself = forgotten  # so that the collector finds it rather than the last reference
+del forgotten
+gc.collect()
+assert np.array_equal(kept.draw("agentview", 32, 32), picture)
+"""
+
+
+@pytest.mark.gl
+@pytest.mark.parametrize("backend", ["egl", pytest.param("osmesa", marks=pytest.mark.slow)])
+def test_a_forgotten_renderer_takes_nothing_from_the_others(backend: str) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"}
+    done = subprocess.run(
+        [sys.executable, "-c", FORGOTTEN], env=environment | {"MUJOCO_GL": backend}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
