@@ -90,12 +90,13 @@ def _two_arm_peg_in_hole(arena: Any) -> Condition:
 
 
 def _two_arm_handover(arena: Any) -> Condition:
-    """The middle of the hammer's handle is about as high as the threshold: robosuite allows for how it is tilted."""
+    """The lowest end of the hammer is as high as the threshold: robosuite's height, to more than float32's rounding."""
     data = arena.sim.data._data
-    handle = data.geom_xpos[arena.hammer_handle_geom_id]
+    handle, upright = data.geom_xpos[arena.hammer_handle_geom_id], data.xmat[arena.hammer_body_id]
     table = data.site_xpos[arena.table_top_id]
-    tilt = float(arena.hammer.handle_length / 2 + 2 * arena.hammer.head_halfsize)
-    return lambda: bool(handle[2] - table[2] > arena.height_threshold - tilt)
+    reach = float(arena.hammer.handle_length / 2 + 2 * arena.hammer.head_halfsize)
+    least = float(arena.height_threshold + arena.hammer.top_offset[2]) - 1e-5
+    return lambda: bool(handle[2] - table[2] - reach * upright[8] > least)
 
 
 def _two_arm_transport(arena: Any) -> Condition:

@@ -9,6 +9,7 @@ import pytest
 from robot.sim import make
 from robot.sim.config import TASK_NAMES, EnvConfig
 from robot.sim.environment import RobosuiteEnvironment
+from robot.sim.judging import CONDITIONS
 
 GOALS: dict[str, dict[str, str]] = {
     "stack": {"cubeA_joint0": "cubeB_main"},
@@ -39,6 +40,10 @@ def scatter(environment: RobosuiteEnvironment, name: str, rng: np.random.Generat
         data.joint("cube_joint0").qpos[2] += rng.uniform(0.0, 0.08)
     if name == "door":
         data.joint("Door_hinge").qpos[0] = rng.uniform(0.0, 0.6)
+    if name == "two_arm_handover":
+        place = data.joint("hammer_joint0").qpos
+        place[2] += rng.uniform(0.0, 0.6)
+        mujoco.mju_axisAngle2Quat(place[3:], rng.normal(size=3), rng.uniform(-3.0, 3.0))
     if name == "two_arm_lift":
         place = data.joint("pot_joint0").qpos
         place[2] += rng.uniform(0.0, 0.3)
@@ -89,3 +94,17 @@ def test_shaped_rewards_are_robosuites() -> None:
     _, reward, *_ = environment.step(np.zeros(7))
     assert 0.0 < reward < 0.3
     assert reward == pytest.approx(environment._arena.reward(None))
+
+
+def test_the_hammers_height_is_robosuites() -> None:
+    environment, rng = make(EnvConfig(task="two_arm_handover")), np.random.default_rng(0)
+    arena, high = environment._arena, CONDITIONS["two_arm_handover"](environment._arena)
+    found = set()
+    for seed in range(60):
+        environment.reset(seed=seed)
+        scatter(environment, "two_arm_handover", rng)
+        _, _, hammer_height, table_height = arena._get_task_info()
+        is_high = bool(hammer_height - table_height > arena.height_threshold)
+        assert high() == is_high
+        found.add(is_high)
+    assert found == {False, True}
