@@ -4,21 +4,18 @@ What is drawn is written straight into MjModel. Every draw begins from the model
 drifts, and each kind of draw has numbers of its own, so that switching one off leaves the others as they were.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
-import gymnasium
 import mujoco
 import numpy as np
 
-from robot.contract import EnvironmentSpecs, Observation
+from robot.contract import Observation
 from robot.errors import ArmatureError
 from robot.sim.appearance import Appearance
 from robot.sim.bodies import arm_bodies
 from robot.sim.config import RandomisationConfig
 from robot.sim.environment import RobosuiteEnvironment
-from robot.sim.states import StoredState
-from robot.sim.stepping import Stepper
+from robot.sim.wrapping import WorldWrapper
 
 Drawn = dict[str, Any]
 """What was drawn, as plain JSON."""
@@ -89,7 +86,7 @@ class Physics:
             setattr(model.stat, name, float(value))
 
 
-class RandomisedEnvironment(gymnasium.Wrapper[Observation, np.ndarray, Observation, np.ndarray]):
+class RandomisedEnvironment(WorldWrapper):
     """A robosuite environment whose looks, frictions and masses each reset draws anew.
 
     The seed of a reset decides, here as in another process; without one, the generator that the last seed left does.
@@ -100,12 +97,9 @@ class RandomisedEnvironment(gymnasium.Wrapper[Observation, np.ndarray, Observati
         drawn: What the present episode has drawn.
     """
 
-    env: RobosuiteEnvironment
-
     def __init__(self, environment: RobosuiteEnvironment, config: RandomisationConfig) -> None:
         """Remember the model as it is now: to this, every draw returns first."""
         super().__init__(environment)
-        self.specs: EnvironmentSpecs = environment.specs
         self.drawn: Drawn = {}
         self._parts = (Appearance(environment.model, config), Physics(environment.model, config))
         self._rng = np.random.default_rng()
@@ -127,58 +121,9 @@ class RandomisedEnvironment(gymnasium.Wrapper[Observation, np.ndarray, Observati
         self.env.appearance_changed()
         return observation, {**info, "randomisation": self.drawn}
 
-    def render(self) -> np.ndarray:
-        """The world as a camera beside the table sees it: RGB, uint8, (H, W, 3), upright."""
-        return self.env.render()
-
-    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Act for one control period; takes and raises what the wrapped environment does."""
-        return self.env.step(action)
-
     def restore_nominal(self) -> None:
         """Make the model what it was when it was wrapped."""
         self._draw(None)
-        self.env.appearance_changed()
-
-    @property
-    def model(self) -> Any:
-        """The world's `mujoco.MjModel`."""
-        return self.env.model
-
-    @property
-    def data(self) -> Any:
-        """The world's `mujoco.MjData`."""
-        return self.env.data
-
-    @property
-    def stepper(self) -> Stepper | None:
-        """The compiled controller and physics of the wrapped environment."""
-        return self.env.stepper
-
-    @property
-    def n_substeps(self) -> int:
-        """Steps of physics in a control period."""
-        return self.env.n_substeps
-
-    @property
-    def n_arms(self) -> int:
-        """Number of arms."""
-        return self.env.n_arms
-
-    def fill_observation(self, out: Mapping[str, np.ndarray]) -> None:
-        """Write the present observation into arrays by key."""
-        self.env.fill_observation(out)
-
-    def stored_state(self) -> StoredState:
-        """The present state; what was drawn is no part of it, but follows from the seed."""
-        return self.env.stored_state()
-
-    def success(self) -> bool:
-        """Whether the task is fulfilled now."""
-        return self.env.success()
-
-    def appearance_changed(self) -> None:
-        """Pass on that something else has changed how the world looks."""
         self.env.appearance_changed()
 
     def _draw(self, seed: int | None) -> None:

@@ -13,11 +13,9 @@ from robot.sim.camera_config import CamerasConfig
 from robot.sim.cameras import OVERVIEW, overview
 from robot.sim.environment import PICTURE, RobosuiteEnvironment
 from robot.sim.point_cloud import cropped, sampled, unprojected
-from robot.sim.randomisation import RandomisedEnvironment
 from robot.sim.rendering import NOTHING, Renderer
 from robot.sim.spaces import box
-from robot.sim.states import StoredState
-from robot.sim.stepping import Stepper
+from robot.sim.wrapping import WorldWrapper
 from robot.specs import ArraySpec, Specs
 
 IMAGES, DEPTH, SEGMENTATION = "observation.images", "observation.depth", "observation.segmentation"
@@ -27,7 +25,7 @@ CLOUD_SEED = 0
 """Of which points a cloud keeps, from each reset on: equal episodes see equal clouds."""
 
 
-class CameraEnvironment(gymnasium.Wrapper[Observation, np.ndarray, Observation, np.ndarray]):
+class CameraEnvironment(WorldWrapper):
     """A robosuite environment whose observations also contain, for each camera as `CamerasConfig` says:
 
     `observation.images.<camera>`: RGB, uint8, (H, W, 3), row 0 on top;
@@ -41,9 +39,7 @@ class CameraEnvironment(gymnasium.Wrapper[Observation, np.ndarray, Observation, 
         renderer: Draws; further pictures of the same world come at no further cost.
     """
 
-    env: RobosuiteEnvironment | RandomisedEnvironment
-
-    def __init__(self, environment: RobosuiteEnvironment | RandomisedEnvironment, config: CamerasConfig) -> None:
+    def __init__(self, environment: RobosuiteEnvironment | WorldWrapper, config: CamerasConfig) -> None:
         """Wrap an environment.
 
         Raises:
@@ -93,16 +89,6 @@ class CameraEnvironment(gymnasium.Wrapper[Observation, np.ndarray, Observation, 
         self.renderer.close()
         super().close()
 
-    @property
-    def model(self) -> Any:
-        """The world's `mujoco.MjModel`."""
-        return self.env.model
-
-    @property
-    def data(self) -> Any:
-        """The world's `mujoco.MjData`."""
-        return self.env.data
-
     def intrinsics(self, camera: str) -> np.ndarray:
         """K (3, 3) [pixels] of a camera's pictures in observations; see `robot.sim.cameras`."""
         return self.renderer.cameras.intrinsics(camera, self._config.height, self._config.width)
@@ -111,34 +97,11 @@ class CameraEnvironment(gymnasium.Wrapper[Observation, np.ndarray, Observation, 
         """`T_world_camera` (4, 4) of the pictures in the last observation; see `robot.sim.cameras`."""
         return self.renderer.cameras.extrinsics(camera)
 
-    @property
-    def stepper(self) -> Stepper | None:
-        """The compiled controller and physics of the wrapped environment."""
-        return self.env.stepper
-
-    @property
-    def n_substeps(self) -> int:
-        """Steps of physics in a control period."""
-        return self.env.n_substeps
-
-    @property
-    def n_arms(self) -> int:
-        """Number of arms."""
-        return self.env.n_arms
-
     def fill_observation(self, out: Mapping[str, np.ndarray]) -> None:
         """Write the present observation into arrays by key, of the specs' shapes."""
         self.env.fill_observation(out)
         for key, array in self._seen().items():
             out[key][...] = array
-
-    def stored_state(self) -> StoredState:
-        """The present state, for `reset(options={"state": ...})` of an environment of the same model."""
-        return self.env.stored_state()
-
-    def success(self) -> bool:
-        """Whether the task is fulfilled now, by robosuite's criterion."""
-        return self.env.success()
 
     def _seen_specs(self) -> Specs:
         config, specs = self._config, []

@@ -7,7 +7,7 @@ import numpy as np
 from robot.contract import EnvironmentSpecs
 from robot.control.action_spaces import matrix_from_rotvec, rotvec_from_matrix
 from robot.sim.experts.base import ENVIRONMENT_STATE, STATE, UP, Expert, PoseReader, ramp, steer
-from robot.sim.experts.grasping import EMPTY_M, OPEN_M, TURN_RAD, Hand, holds
+from robot.sim.experts.grasping import EMPTY_M, OPEN_M, TURN_RAD, Hand, HandReader, holds
 
 WIDTH_M, LEVER_M = 0.040, 0.125
 """Height of the handle, and how far from the axis of its latch the tool takes it: at robosuite's site."""
@@ -59,25 +59,22 @@ class DoorExpert(Expert):
     """Opens the door: the hand in front of the handle, around it, close, turn the latch, pull."""
 
     READS = {  # noqa: RUF012 (never changed)
-        STATE: ("ee_x", "finger_left", "finger_right"),
+        STATE: HandReader.NAMES,
         ENVIRONMENT_STATE: ("handle_x", "door_x", "hinge", "latch"),
     }
 
     def __init__(self, specs: EnvironmentSpecs) -> None:
         """See `Expert`."""
         super().__init__(specs)
-        names = specs.observation[STATE].names
-        self._fingers = [names.index("finger_left"), names.index("finger_right")]
-        self._tool = PoseReader(names, "ee")
+        self._hand = HandReader(specs)
         named = specs.observation[ENVIRONMENT_STATE].names
         self._handle, self._door = PoseReader(named, "handle"), PoseReader(named, "door")
         self._joints = [named.index("hinge"), named.index("latch")]
 
     def decide(self, state: np.ndarray, environment: np.ndarray) -> np.ndarray:
         """See `Expert.decide`."""
-        left, right = state[self._fingers]
         hinge, latch = environment[self._joints]
-        hand = Hand(*self._tool(state), opening=left - right)
+        hand = self._hand(state)
         scene = _Scene(hand, *self._handle(environment), *self._door(environment), hinge, latch)
         return _open(scene) if holds(hand, scene.handle, WIDTH_M) else _take(scene)
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robot.contract import EnvironmentSpecs
 from robot.control.action_spaces import rotvec_from_matrix
-from robot.sim.experts.base import UP, ramp, steer
+from robot.sim.experts.base import STATE, UP, PoseReader, ramp, steer
 
 OPEN_M, EMPTY_M = 0.072, 0.012
 """How far the fingers are apart: open; closed on nothing."""
@@ -35,6 +36,23 @@ class Hand:
     def yaw(self) -> float:
         """Of the direction in which the fingers move [rad]."""
         return float(np.arctan2(self.R_tool[1, 0], self.R_tool[0, 0]))
+
+
+class HandReader:
+    """Reads the hand from `observation.state`, by the names of its elements."""
+
+    NAMES = ("ee_x", "finger_left", "finger_right")
+
+    def __init__(self, specs: EnvironmentSpecs) -> None:
+        """Find tool and fingers."""
+        names = specs.observation[STATE].names
+        self._tool = PoseReader(names, "ee")
+        self._fingers = [names.index("finger_left"), names.index("finger_right")]
+
+    def __call__(self, state: np.ndarray) -> Hand:
+        """The hand as it is in `observation.state`."""
+        left, right = state[self._fingers]
+        return Hand(*self._tool(state), opening=left - right)
 
 
 def wrapped(angle: float, period: float) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from robot.contract import EnvironmentSpecs
 from robot.sim.experts.base import ENVIRONMENT_STATE, STATE, UP, Expert, PoseReader, ramp, steer
-from robot.sim.experts.grasping import Hand, holds, take, upright, wrapped
+from robot.sim.experts.grasping import Hand, HandReader, holds, take, upright, wrapped
 
 WIDTH_M = 0.050
 """Diameter of the can."""
@@ -55,23 +55,20 @@ class PickPlaceCanExpert(Expert):
     """Puts the can into its compartment: takes it from above, lifts it over the walls, lets it down and go."""
 
     READS = {  # noqa: RUF012 (never changed)
-        STATE: ("ee_x", "finger_left", "finger_right"),
+        STATE: HandReader.NAMES,
         ENVIRONMENT_STATE: ("can_x", "target_x"),
     }
 
     def __init__(self, specs: EnvironmentSpecs) -> None:
         """See `Expert`."""
         super().__init__(specs)
-        names = specs.observation[STATE].names
-        self._fingers = [names.index("finger_left"), names.index("finger_right")]
-        self._tool = PoseReader(names, "ee")
+        self._hand = HandReader(specs)
         named = specs.observation[ENVIRONMENT_STATE].names
         self._can, self._target = PoseReader(named, "can"), PoseReader(named, "target")
 
     def decide(self, state: np.ndarray, environment: np.ndarray) -> np.ndarray:
         """See `Expert.decide`."""
-        left, right = state[self._fingers]
-        hand = Hand(*self._tool(state), opening=left - right)
+        hand = self._hand(state)
         can, R_can = self._can(environment)
         scene = _Scene(hand, can, R_can[:, 2], self._target(environment)[0])
         if scene.is_inside:

@@ -6,7 +6,7 @@ import numpy as np
 
 from robot.contract import EnvironmentSpecs
 from robot.sim.experts.base import ENVIRONMENT_STATE, SPEED, STATE, UP, Expert, PoseReader, ramp, steer
-from robot.sim.experts.grasping import MIDDLE_YAW, REACH_YAW, Hand, holds, take, upright, wrapped
+from robot.sim.experts.grasping import MIDDLE_YAW, REACH_YAW, Hand, HandReader, holds, take, upright, wrapped
 
 WIDTH_M, STACKED_M = 0.040, 0.045
 """Width of the upper cube, and how far its middle is above that of the lower one when it stands on it."""
@@ -45,23 +45,20 @@ class StackExpert(Expert):
     """Puts the red cube on the green one: takes it, lifts it, carries it there, lets it down and go."""
 
     READS = {  # noqa: RUF012 (never changed)
-        STATE: ("ee_x", "finger_left", "finger_right"),
+        STATE: HandReader.NAMES,
         ENVIRONMENT_STATE: ("cube_a_x", "cube_b_x"),
     }
 
     def __init__(self, specs: EnvironmentSpecs) -> None:
         """See `Expert`."""
         super().__init__(specs)
-        names = specs.observation[STATE].names
-        self._fingers = [names.index("finger_left"), names.index("finger_right")]
-        self._tool = PoseReader(names, "ee")
+        self._hand = HandReader(specs)
         named = specs.observation[ENVIRONMENT_STATE].names
         self._upper, self._lower = PoseReader(named, "cube_a"), PoseReader(named, "cube_b")
 
     def decide(self, state: np.ndarray, environment: np.ndarray) -> np.ndarray:
         """See `Expert.decide`."""
-        left, right = state[self._fingers]
-        hand = Hand(*self._tool(state), opening=left - right)
+        hand = self._hand(state)
         scene = _Scene(hand, *self._upper(environment), lower=self._lower(environment)[0])
         if scene.aside < AIM_M and abs(scene.over[2]) < LEVEL_M:
             return _retreat(scene)
