@@ -147,7 +147,7 @@ def _tell(connection: Connection, answer: Callable[[], bytes]) -> bool:
         kind = ANSWER if body else DONE
     except ArmatureError as error:
         kind, body = FAILED, _failure(type(error).__name__, str(error))
-    except Exception:
+    except Exception:  # goes to the other side whole, which stops every worker and raises it
         kind, body = FAILED, _failure("", traceback.format_exc())
     _put(connection, kind, body)
     return kind != FAILED
