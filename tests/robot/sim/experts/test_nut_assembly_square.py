@@ -8,6 +8,7 @@ from robot.sim import expert, make
 from robot.sim.config import EnvConfig
 from robot.sim.environment import RobosuiteEnvironment
 from robot.sim.experts.noise import action_noise
+from tests.robot.sim.experts.worlds import run_with_a_mishap
 
 TASK = "nut_assembly_square"
 UNTOUCHED = 5000
@@ -42,18 +43,11 @@ def test_success_over_a_hundred_seeds(world: RobosuiteEnvironment, policy: Polic
 
 
 def test_begins_again_when_the_nut_is_taken_away(world: RobosuiteEnvironment, policy: Policy) -> None:
-    observation, _ = world.reset(seed=2)
-    over, taken, info = False, False, {"success": False}
-    while not over:
-        action = policy.act({key: array[None] for key, array in observation.items()}).actions[0]
-        observation, _, terminated, truncated, info = world.step(action)
-        over = terminated or truncated
-        if not taken and world.data.body("SquareNut_main").xpos[2] > 0.90:
-            taken = True
-            world.data.joint("SquareNut_joint0").qpos[:3] = [-0.05, -0.10, 0.84]
-            world.data.joint("SquareNut_joint0").qvel[:] = 0.0
-    assert taken
-    assert info["success"]
+    def take_away() -> None:
+        world.data.joint("SquareNut_joint0").qpos[:3] = [-0.05, -0.10, 0.84]
+        world.data.joint("SquareNut_joint0").qvel[:] = 0.0
+
+    run_with_a_mishap(world, policy, 2, lambda: world.data.body("SquareNut_main").xpos[2] > 0.90, take_away)
 
 
 def test_is_a_function_of_the_observation(world: RobosuiteEnvironment, policy: Policy) -> None:

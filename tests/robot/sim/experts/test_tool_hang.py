@@ -9,6 +9,7 @@ from robot.sim.config import EnvConfig
 from robot.sim.environment import RobosuiteEnvironment
 from robot.sim.experts import tool_hang
 from robot.sim.experts.noise import action_noise
+from tests.robot.sim.experts.worlds import run_with_a_mishap
 
 UNTOUCHED = 5000
 """First of the seeds that nothing was tuned on."""
@@ -50,19 +51,14 @@ def test_recovers_from_noise_more_often_than_not(policy: Policy) -> None:
 
 
 def test_begins_again_when_the_frame_is_taken_away(world: RobosuiteEnvironment, policy: Policy) -> None:
-    observation, _ = world.reset(seed=1)
+    world.reset(seed=1)
     lying = world.data.joint("frame_joint0").qpos.copy()
-    over, taken, info = False, False, {"success": False}
-    while not over:
-        action = policy.act({key: array[None] for key, array in observation.items()}).actions[0]
-        observation, _, terminated, truncated, info = world.step(action)
-        over = terminated or truncated
-        if not taken and world.data.body("frame_root").xpos[2] > 1.0:
-            taken = True
-            world.data.joint("frame_joint0").qpos[:] = lying
-            world.data.joint("frame_joint0").qvel[:] = 0.0
-    assert taken
-    assert info["success"]
+
+    def put_back() -> None:
+        world.data.joint("frame_joint0").qpos[:] = lying
+        world.data.joint("frame_joint0").qvel[:] = 0.0
+
+    run_with_a_mishap(world, policy, 1, lambda: world.data.body("frame_root").xpos[2] > 1.0, put_back)
 
 
 def test_is_a_function_of_the_observation(world: RobosuiteEnvironment, policy: Policy) -> None:
