@@ -5,14 +5,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from robot.contract import Arm
-from robot.control.limits import Limits
+from robot.control.limits import Limits, limits_from_mapping
 from robot.errors import BridgeError, ConfigError, unknown_name
 from robot.sim.config import EnvConfig
 
 ARMS = {
-    "twin": "hardware.twin:TwinArm",
-    "fake": "hardware.fake:FakeArm",
+    "twin": ("hardware.twin:TwinArm", "ee_pose"),
+    "fake": ("hardware.fake:FakeArm", "ee_pose"),
 }
+"""Class of each driver, and the space of its targets, which decides what its limits are."""
 
 
 @dataclass(kw_only=True)
@@ -22,7 +23,7 @@ class ArmConfig:
     Attributes:
         driver: Name in `hardware.arms`.
         rate_hz: Rate of the control loop [Hz].
-        limits: What `robot.control.limits.Limits` wants, all of it.
+        limits: What `robot.control.limits` wants for an arm of its target space, all of it.
     """
 
     driver: str
@@ -51,8 +52,9 @@ def build(config: ArmConfig, env: EnvConfig) -> tuple[Arm, Limits]:
     """
     if config.driver not in ARMS:
         raise unknown_name("arm", config.driver, ARMS)
-    limits = Limits.from_mapping(config.limits)
-    module, name = ARMS[config.driver].split(":")
+    place, target_space = ARMS[config.driver]
+    limits = limits_from_mapping(target_space, config.limits)
+    module, name = place.split(":")
     try:
         driver = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:

@@ -16,7 +16,7 @@ from hardware.shared_memory import SharedMemory, Word
 from hardware.sockets import require_loopback
 from robot import config, errors
 from robot.bridge.schema import arm_specs_from_json
-from robot.control.limits import Limits
+from robot.control.limits import limits_from_mapping
 from robot.errors import ArmatureError, BridgeError, ConfigError, unknown_name
 from robot.sim.config import ENV_SCHEMAS, EnvConfig
 
@@ -88,7 +88,8 @@ def _serve(settings: BridgeConfig, memory: SharedMemory, process: "RealtimeProce
     ready = process.ready(asked)
     if ready is None:
         return 130
-    arm, limits = arm_specs_from_json(ready["arm"]), Limits.from_mapping(ready["limits"])
+    arm = arm_specs_from_json(ready["arm"])
+    limits = limits_from_mapping(arm.target_space, ready["limits"])
     gateway = Gateway(arm, limits, memory, (settings.host, settings.port), settings.lease_ttl_s)
     try:
         for note in ready["notes"]:

@@ -12,7 +12,7 @@ from robot.bridge.schema import INDEX, STANDSTILL_RADPS, Mode, Outcome, state_la
 from robot.bridge.wire import public_id
 from robot.contract import Arm
 from robot.control.action_spaces import ee_pose_from_delta, matrix_from_rot6d
-from robot.control.limits import Limits
+from robot.control.limits import Limits, PoseLimits
 from robot.control.plan import Follower, Plan, Reject
 from robot.control.safety import Clamp, Fault, Situation, Workspace, checks
 from robot.errors import BridgeError, DeviceError
@@ -33,6 +33,7 @@ class Cycle:
     def __init__(self, arm: Arm, limits: Limits, memory: SharedMemory, pacer: Pacer) -> None:
         if arm.specs.environment.action_space != "ee_delta":
             raise BridgeError(f"The bridge takes ee_delta actions, the arm {arm.specs.environment.action_space!r}.")
+        assert isinstance(limits, PoseLimits)
         self._arm, self._memory, self._pacer = arm, memory, pacer
         self._action = arm.specs.environment.action
         self._low, self._high = self._action.bounds()
@@ -169,7 +170,7 @@ class Cycle:
         self.mode = Mode.HOMING
         self._publish(now_ns)
         try:
-            self._arm.home(None if command.seed < 0 else command.seed)
+            self._arm.recover(None if command.seed < 0 else command.seed)
         except DeviceError:
             self.halt(Fault.DEVICE)
             return Outcome.DEVICE

@@ -42,7 +42,7 @@ def _specs(config: ArmConfig, env: EnvConfig) -> ArmSpecs:
         )
     )
     identity = hashlib.sha256(f"fake {LAG_S} {HOME_POS} {HOME_ROT6D}".encode()).hexdigest()
-    return ArmSpecs("Fake", environment, state, ee_pose(), config.rate_hz, identity, True)
+    return ArmSpecs("Fake", environment, state, ee_pose(), "ee_pose", config.rate_hz, identity, True)
 
 
 class FakeArm(Arm):
@@ -98,7 +98,7 @@ class FakeArm(Arm):
         self._target[:9] = self._pose[:9]
         self._dq[:] = 0.0
 
-    def home(self, seed: int | None = None) -> None:
+    def recover(self, seed: int | None = None) -> None:
         """Jump to the start pose."""
         self._require_open()
         self._begin()

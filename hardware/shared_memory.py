@@ -36,6 +36,11 @@ class Word(IntEnum):
     SHUTDOWN = 2
     LEASE_SESSION = 3
     LEASE_UNTIL_NS = 4
+    LEASE_ALIVE_NS = 5
+    """When the holder last showed a sign of life."""
+    LEASE_BLEND_SESSION = 6
+    """The session that took over in mid-motion, by agreement: the arm stays armed and goes on from where it is."""
+    LEASE_PRIORITY = 7
 
 
 class Kind(IntEnum):

@@ -80,7 +80,7 @@ class TwinArm(Arm):
         model = self._env.model
         arrays = (model.body_pos, model.body_quat, model.body_mass, model.jnt_range, model.actuator_ctrlrange)
         identity = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
-        return ArmSpecs(env.robot, self._env.specs, state, ee_pose(), config.rate_hz, identity, True)
+        return ArmSpecs(env.robot, self._env.specs, state, ee_pose(), "ee_pose", config.rate_hz, identity, True)
 
     def open(self) -> None:
         """Begin some scene; a homing begins a given one."""
@@ -129,7 +129,7 @@ class TwinArm(Arm):
             self._stepper.run(1)
         raise DeviceError("The twin has not come to rest.")
 
-    def home(self, seed: int | None = None) -> None:
+    def recover(self, seed: int | None = None) -> None:
         """Begin the scene of `seed`, the arm at its start pose."""
         self._require_open()
         self._env.reset(seed=seed)

@@ -179,26 +179,39 @@ class ArmSpecs:
         environment: Specs of the observations that `state` contains and of the actions a policy may send.
         state: Layout of the flat vector that `read` fills. Holds `q` [rad] and `dq` [rad/s], `ee_pos` [m] and
             `ee_rot6d` in the base frame, `gripper` [m], and every key of `environment.observation`.
-        target: Spec of the vector that `write` takes: an `ee_pose` (x, y, z, 6-D rotation, gripper), base frame.
+        target: Spec of the vector that `write` takes.
+        target_space: What that vector means: `ee_pose` (x, y, z, 6-D rotation, gripper; base frame) for an arm whose
+            own controller strives for poses of the tool, `joint_reference` (positions, velocities and accelerations
+            of the joints, gripper) for one that follows its joints' motion. The limits of the two differ.
         rate_hz: Rate of the control loop [Hz].
         model_hash: Identity of the kinematics and limits; differs where the arm differs.
-        is_simulated: Whether `home` may move the world rather than the arm.
+        is_simulated: Whether `recover` may move the world rather than the arm.
+        clock: Who beats time: `host`, or `robot` where `read` returns when the robot's next cycle begins.
     """
 
     robot: str
     environment: EnvironmentSpecs
     state: Layout
     target: ArraySpec
+    target_space: str
     rate_hz: float
     model_hash: str
     is_simulated: bool
+    clock: str = "host"
+
+    def __post_init__(self) -> None:
+        if self.target_space not in ("ee_pose", "joint_reference") or self.clock not in ("host", "robot"):
+            raise SpecError(
+                f"An arm follows an ee_pose or a joint_reference on the clock of host or robot, got "
+                f"{self.target_space!r} and {self.clock!r}."
+            )
 
 
 class Arm(ABC):
     """A driver: one arm at its own rate. Called from one thread of the real-time process; nothing here may block.
 
-    A driver moves the arm only in `write` and `home`. It applies no limits of its own beyond the vendor's: the
-    real-time process checks every target before it gets here.
+    A driver moves the arm only in `write`, and in `stop` until it rests. It applies no limits of its own beyond the
+    vendor's: the real-time process checks every target before it gets here, and leads a real arm home with targets.
     """
 
     specs: ArmSpecs
@@ -224,8 +237,11 @@ class Arm(ABC):
         """Come to rest and hold there. Returns when the arm has confirmed; may be called in any state."""
 
     @abstractmethod
-    def home(self, seed: int | None = None) -> None:
-        """Clear faults and go to the start pose; a simulated arm also begins a new scene drawn from `seed`."""
+    def recover(self, seed: int | None = None) -> None:
+        """Clear the device's own faults, once. A real arm does not move; a simulated one begins the scene of `seed`.
+
+        May block for as long as the device takes. Raises `DeviceError` where a fault cannot be cleared.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import Any
 
 from robot.contract import ArmSpecs, EnvironmentSpecs
-from robot.control.limits import Limits
+from robot.control.limits import Limits, limits_from_mapping
 from robot.errors import BridgeError, SpecError
 from robot.specs import ArraySpec, Layout
 
@@ -55,6 +55,8 @@ STATUS = (
     "scene",
     "lease",
     "lease_left_s",
+    "lease_priority",
+    "silence_s",
     "last_sequence",
     "applied_sequence",
     "command_age_s",
@@ -65,6 +67,7 @@ STATUS = (
     "stale_rows",
     "clamp_mask",
     "clamped",
+    "clearance_m",
     "starved",
     "overruns",
     "skipped_periods",
@@ -78,11 +81,12 @@ STATUS = (
 """Elements of `status`, each a float64.
 
 `t_ns` is when the arm was read [CLOCK_MONOTONIC ns]; `scene` counts homings; `lease` is the public id of the holder, 0
-for nobody; `reject` is the newest `plan.Reject`; `rejected` counts chunks that the real-time process did not take,
-`refused` those that the gateway did not pass on, for the reason `refusal`; `stale_rows` counts rows that arrived after
-their time; `clamp_mask` are the `safety.Clamp` bits of this cycle and `clamped` counts cycles with any; `starved`
-counts cycles under arms, after the first row, without one; `late_*` is how late cycles began, `busy_*` how long they
-took.
+for nobody; `lease_priority` its `lease.Priority`; `silence_s` the time since its last sign of life; `reject` is the
+newest `plan.Reject`; `rejected` counts chunks that the real-time process did not take, `refused` those that the gateway
+did not pass on, for the reason `refusal`; `stale_rows` counts rows that arrived after their time; `clamp_mask` are the
+`safety.Clamp` bits of this cycle and `clamped` counts cycles with any; `clearance_m` is the least distance of the arm
+to itself or the table, where a model tells it, else -1; `starved` counts cycles under arms, after the first row,
+without one; `late_*` is how late cycles began, `busy_*` how long they took.
 """
 
 STANDSTILL_RADPS = 0.05
@@ -106,9 +110,11 @@ def arm_specs_to_json(arm: ArmSpecs) -> dict[str, Any]:
         "environment": arm.environment.to_json(),
         "state": arm.state.to_json(),
         "target": arm.target.to_json(),
+        "target_space": arm.target_space,
         "rate_hz": arm.rate_hz,
         "model_hash": arm.model_hash,
         "is_simulated": arm.is_simulated,
+        "clock": arm.clock,
     }
 
 
@@ -120,9 +126,11 @@ def arm_specs_from_json(data: Mapping[str, Any]) -> ArmSpecs:
             environment=EnvironmentSpecs.from_json(data["environment"]),
             state=Layout.from_json(data["state"]),
             target=ArraySpec.from_json(data["target"]),
+            target_space=data["target_space"],
             rate_hz=float(data["rate_hz"]),
             model_hash=data["model_hash"],
             is_simulated=bool(data["is_simulated"]),
+            clock=data["clock"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SpecError(f"Not specs of an arm: {error!r}.") from error
@@ -173,7 +181,7 @@ class BridgeSchema:
             schema = cls(
                 boot_id=int(data["boot_id"]),
                 arm=arm_specs_from_json(data["arm"]),
-                limits=Limits.from_mapping(data["limits"]),
+                limits=limits_from_mapping(data["arm"]["target_space"], data["limits"]),
                 endpoints={name: str(data["endpoints"][name]) for name in ("control", "command", "state", "estop")},
                 lease_ttl_s=float(data["lease_ttl_s"]),
             )

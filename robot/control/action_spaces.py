@@ -43,6 +43,17 @@ def joints(n: int, low: float = -np.inf, high: float = np.inf, unit: str = "rad"
     return ArraySpec("action", (n + 1,), low=(*[low] * n, -1.0), high=(*[high] * n, 1.0), unit=unit, names=names)
 
 
+def joint_reference(n: int) -> ArraySpec:
+    """What n joints follow at one moment: positions [rad], velocities, accelerations, then the gripper."""
+    names = [f"{prefix}{i + 1}" for prefix in ("q", "dq", "ddq") for i in range(n)]
+    return ArraySpec(
+        "target",
+        (3 * n + 1,),
+        unit=" ".join(["rad"] * n + ["rad/s"] * n + ["rad/s²"] * n + ["1"]),
+        names=(*names, "gripper"),
+    )
+
+
 def positions(low: float, high: float, prefix: str = "", unit: str = "") -> ArraySpec:
     """A displacement or position alone, then the gripper; the attitude is held."""
     names = (f"{prefix}x", f"{prefix}y", f"{prefix}z", "gripper")

@@ -10,7 +10,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from robot.control.limits import Limits
+from robot.control.limits import Limits, PoseLimits
 from robot.control.rotations import angle_between, turn_part
 
 MAX_ROWS = 128
@@ -130,7 +130,7 @@ class Plan:
 class Follower:
     """Makes the target of every cycle from a plan and the measured pose of the tool."""
 
-    def __init__(self, plan: Plan, limits: Limits, to_target: ToTarget) -> None:
+    def __init__(self, plan: Plan, limits: PoseLimits, to_target: ToTarget) -> None:
         self._plan, self._to_target = plan, to_target
         self._hold_periods, self._brake_ns = limits.hold_periods, int(limits.brake_s * 1e9)
         self._goal = np.zeros(10)

@@ -14,7 +14,7 @@ from enum import IntEnum, IntFlag
 import numpy as np
 
 from robot.control.action_spaces import matrix_from_rot6d
-from robot.control.limits import Limits
+from robot.control.limits import Limits, PoseLimits
 from robot.control.rotations import angle_between, is_orthonormal, turn_part
 from robot.errors import SpecError
 
@@ -33,6 +33,13 @@ class Clamp(IntFlag):
     GRIPPER = 16
     REJECTED = 32
     """The whole target was nonsense; the one before it was kept."""
+    JOINT_RANGE = 64
+    JOINT_MOTION = 128
+    """Speed, acceleration, jerk or braking distance of a joint."""
+    CLEARANCE = 256
+    """The arm would have come too near to itself or the table; it brakes."""
+    REACH = 512
+    """No joint positions take the tool there; it goes as near as it can."""
 
 
 class Fault(IntEnum):
@@ -190,7 +197,7 @@ class JointVelocity(Check):
 class Tracking(Check):
     """The tool stays near its target. It may not for a while; afterwards something holds or pushes it."""
 
-    def __init__(self, limits: Limits, dt_s: float) -> None:
+    def __init__(self, limits: PoseLimits, dt_s: float) -> None:
         self._limits, self._dt_s = limits, dt_s
         self.reset()
 
@@ -207,7 +214,7 @@ class Tracking(Check):
         return Clamp.NONE if self._away_s <= self._limits.tracking_time_s else Fault.TRACKING
 
 
-def checks(limits: Limits, dt_s: float) -> list[Check]:
+def checks(limits: PoseLimits, dt_s: float) -> list[Check]:
     """All checks, in order, for a loop of period `dt_s` [s]."""
     return [
         Finite(),

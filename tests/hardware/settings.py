@@ -4,10 +4,10 @@ import copy
 from functools import cache
 from typing import Any
 
-from hardware.arms import ARM_SCHEMAS
+from hardware.arms import ARM_SCHEMAS, ARMS
 from hardware.bridge import BridgeConfig
 from robot import config
-from robot.control.limits import Limits
+from robot.control.limits import Limits, limits_from_mapping
 from robot.sim.config import ENV_SCHEMAS
 
 
@@ -21,4 +21,4 @@ def settings(*overrides: str) -> BridgeConfig:
 
 
 def limits(arm: str = "fake", **changed: Any) -> Limits:
-    return Limits.from_mapping({**settings(f"arm={arm}").arm.limits, **changed})
+    return limits_from_mapping(ARMS[arm][1], {**settings(f"arm={arm}").arm.limits, **changed})

@@ -30,7 +30,7 @@ class TestTwinArm(ArmConformance):
 
         arm, environment = self.make(), make(EnvConfig())
         arm.open()
-        arm.home(seed=11)
+        arm.recover(seed=11)
         observation, _ = environment.reset(seed=11)
         views = arm.specs.state.views(state := np.zeros(arm.specs.state.size))
         rng, target = np.random.default_rng(0), np.zeros(10)

@@ -8,7 +8,7 @@ import pytest
 from robot.bridge.schema import INDEX, STATUS, WORDS, BridgeSchema, Outcome, environment_difference, state_layout
 from robot.contract import ArmSpecs, EnvironmentSpecs
 from robot.control.action_spaces import ee_delta, ee_pose
-from robot.control.limits import Limits
+from robot.control.limits import PoseLimits
 from robot.errors import BridgeError, SafetyError
 from robot.specs import ArraySpec, Layout
 from tests.robot.control.test_safety import LIMITS
@@ -18,9 +18,9 @@ def schema() -> BridgeSchema:
     state = ArraySpec("observation.state", (2,), names=("x", "y"), unit="m", frame="base")
     environment = EnvironmentSpecs({state.key: state}, ee_delta(), "ee_delta", 0.05, "Arm", "Do it.")
     measured = Layout((ArraySpec("q", (2,), "float64"), state))
-    arm = ArmSpecs("Arm", environment, measured, ee_pose(), 500.0, "abc", True)
+    arm = ArmSpecs("Arm", environment, measured, ee_pose(), "ee_pose", 500.0, "abc", True)
     ends = {name: f"tcp://127.0.0.1:{port}" for port, name in enumerate(("control", "command", "state", "estop"), 1)}
-    return BridgeSchema(2**63 + 5, arm, Limits.from_mapping(LIMITS), ends, 0.5)
+    return BridgeSchema(2**63 + 5, arm, PoseLimits.from_mapping(LIMITS), ends, 0.5)
 
 
 def test_survives_json() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot.control.limits import Limits
+from robot.control.limits import PoseLimits
 from robot.control.plan import MAX_ROWS, Follower, Plan, Reject
 from robot.control.rotations import is_orthonormal
 from tests.robot.control.test_safety import LIMITS
@@ -17,7 +17,7 @@ POS, ROT = np.array([0.5, 0.0, 0.3]), np.array([1.0, 0, 0, 0, 1, 0])
 
 
 def plan() -> Plan:
-    return Plan(Limits.from_mapping(LIMITS), 2)
+    return Plan(PoseLimits.from_mapping(LIMITS), 2)
 
 
 def rows(*values: float) -> np.ndarray:
@@ -113,7 +113,7 @@ def follower() -> tuple[Plan, Follower]:
         target[:3], target[3:9], target[9] = pos + np.array([action[0], 0, 0]), rot6d, action[1]
 
     p = plan()
-    f = Follower(p, Limits.from_mapping(LIMITS), shift)
+    f = Follower(p, PoseLimits.from_mapping(LIMITS), shift)
     f.rest(POS, ROT, gripper=0.0)
     return p, f
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robot.control.limits import Limits
+from robot.control.limits import PoseLimits
 from robot.control.rotations import angle_between, is_orthonormal
 from robot.control.safety import Clamp, Fault, Situation, checks
 from robot.errors import SafetyError
@@ -25,6 +25,7 @@ LIMITS: dict[str, Any] = {
     "tracking_rad": 0.5,
     "tracking_time_s": 0.02,
     "gateway_timeout_s": 0.25,
+    "silence_s": 0.1,
     "max_ahead_s": 1.0,
     "max_age_s": 1.0,
     "hold_periods": 1.5,
@@ -37,7 +38,7 @@ class Rig:
     """The checks, and a tool that is wherever its target is."""
 
     def __init__(self, **changed: Any) -> None:
-        self.limits = Limits.from_mapping({**LIMITS, **changed})
+        self.limits = PoseLimits.from_mapping({**LIMITS, **changed})
         self.checks = checks(self.limits, DT_S)
         self.previous = START.copy()
         self.q, self.dq = np.zeros(2), np.zeros(2)
@@ -164,7 +165,7 @@ def test_a_tool_that_comes_back_in_time_does_not() -> None:
 @pytest.mark.parametrize("name", LIMITS)
 def test_every_limit_is_required_and_named(name: str) -> None:
     with pytest.raises(SafetyError, match=name):
-        Limits.from_mapping({key: value for key, value in LIMITS.items() if key != name})
+        PoseLimits.from_mapping({key: value for key, value in LIMITS.items() if key != name})
 
 
 @pytest.mark.parametrize(
@@ -183,9 +184,9 @@ def test_every_limit_is_required_and_named(name: str) -> None:
 )
 def test_limits_that_make_no_sense_are_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(SafetyError, match=next(iter(changed)).split("_")[0]):
-        Limits.from_mapping({**LIMITS, **changed})
+        PoseLimits.from_mapping({**LIMITS, **changed})
 
 
 def test_limits_survive_json() -> None:
-    limits = Limits.from_mapping(LIMITS)
-    assert Limits.from_mapping(limits.to_json()) == limits
+    limits = PoseLimits.from_mapping(LIMITS)
+    assert PoseLimits.from_mapping(limits.to_json()) == limits
