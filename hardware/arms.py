@@ -16,6 +16,9 @@ ARMS = {
 """Class of each driver, and the space of its targets, which decides what its limits are."""
 
 
+ACTION_SPACES = ("ee_delta", "ee_pose", "joint_position")
+
+
 @dataclass(kw_only=True)
 class ArmConfig:
     """One arm.
@@ -23,14 +26,18 @@ class ArmConfig:
     Attributes:
         driver: Name in `hardware.arms`.
         rate_hz: Rate of the control loop [Hz].
+        action_space: What a policy sends: `ee_delta`, or where joints are followed `ee_pose`, `joint_position`.
         limits: What `robot.control.limits` wants for an arm of its target space, all of it.
     """
 
     driver: str
     rate_hz: float
     limits: dict[str, Any]
+    action_space: str = "ee_delta"
 
     def __post_init__(self) -> None:
+        if self.action_space not in ACTION_SPACES:
+            raise unknown_name("action space of an arm", self.action_space, ACTION_SPACES)
         if not 1 <= self.rate_hz <= 2000:
             raise ConfigError(f"arm.rate_hz is {self.rate_hz}, expected 1 to 2000.")
 

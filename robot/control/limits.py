@@ -16,10 +16,9 @@ class Limits:
     Attributes:
         workspace_low_m: Lowest corner (x, y, z) of the box that the tool is led in, base frame [m].
         workspace_high_m: Highest corner.
-        linear_speed_mps: Speed of the target, averaged over `speed_window_s`. The target of a delta action leads the
-            tool, so this bounds jumps of the target; the tool itself moves as fast as its controller follows a lead.
+        linear_speed_mps: Speed of the target on average over an action. The target of a delta action leads a compliant
+            tool, so this bounds jumps of the target; such a tool moves as fast as its controller follows a lead.
         angular_speed_radps: The same for its rotation.
-        speed_window_s: How far a target may jump at once is the speed times this; the length of an action [s].
         joint_low_rad: Lowest joint positions.
         joint_high_rad: Highest joint positions.
         joint_velocity_radps: Highest joint speeds.
@@ -35,7 +34,6 @@ class Limits:
     workspace_high_m: tuple[float, ...]
     linear_speed_mps: float
     angular_speed_radps: float
-    speed_window_s: float
     joint_low_rad: tuple[float, ...]
     joint_high_rad: tuple[float, ...]
     joint_velocity_radps: tuple[float, ...]
@@ -51,7 +49,7 @@ class Limits:
             values = np.atleast_1d(np.asarray(value, np.float64))
             if not np.isfinite(values).all():
                 raise SafetyError(f"Limit {name!r} is {value}, expected finite numbers.")
-            if not any(part in name for part in ("low", "high", "home_q")) and not (values > 0).all():
+            if not any(part in name for part in ("low", "high", "home_q", "table_z")) and not (values > 0).all():
                 raise SafetyError(f"Limit {name!r} is {value}, expected more than 0.")
             if name.startswith(("joint_", "home_q")) and len(values) != len(self.joint_low_rad):
                 raise SafetyError(
@@ -91,11 +89,13 @@ class PoseLimits(Limits):
     """What limits an arm that follows poses of its tool with a compliant controller of its own.
 
     Attributes:
+        speed_window_s: How far a target may jump at once is its speed times this; the length of an action [s].
         tracking_m: Highest distance between target and tool ...
         tracking_rad: ... and angle between them, that may last for `tracking_time_s`.
         brake_s: Time in which the target comes to rest at the tool when commands end.
     """
 
+    speed_window_s: float
     tracking_m: float
     tracking_rad: float
     brake_s: float
@@ -108,6 +108,7 @@ class JointLimits(Limits):
     Attributes:
         joint_acceleration_radps2: Highest accelerations of the reference.
         joint_jerk_radps3: Highest jerks of the reference.
+        table_z_m: Height of the table's surface, base frame [m].
         clearance_m: Least distance of the arm to the table and to itself, by the arm's model.
         tracking_rad: Highest distance between reference and measured joints that may last for `tracking_time_s`.
         home_q_rad: Where homing leads.
@@ -116,6 +117,7 @@ class JointLimits(Limits):
 
     joint_acceleration_radps2: tuple[float, ...]
     joint_jerk_radps3: tuple[float, ...]
+    table_z_m: float
     clearance_m: float
     tracking_rad: float
     home_q_rad: tuple[float, ...]

@@ -141,7 +141,7 @@ class TargetSpeed(Check):
     short never leaves the workspace.
     """
 
-    def __init__(self, limits: Limits, dt_s: float) -> None:
+    def __init__(self, limits: PoseLimits, dt_s: float) -> None:
         self._income_m, self._income_rad = limits.linear_speed_mps * dt_s, limits.angular_speed_radps * dt_s
         self._full_m = max(limits.linear_speed_mps * limits.speed_window_s, self._income_m)
         self._full_rad = max(limits.angular_speed_radps * limits.speed_window_s, self._income_rad)
