@@ -12,6 +12,7 @@ from typing import Any
 
 from hardware.arms import ARM_SCHEMAS, ArmConfig, to_json
 from hardware.gateway import Gateway
+from hardware.histogram import drawn
 from hardware.shared_memory import SharedMemory, Word
 from hardware.sockets import require_loopback
 from robot import config, errors
@@ -39,6 +40,7 @@ class BridgeConfig:
         lease_ttl_s: Life of a lease without a sign of its holder [s].
         priority: SCHED_FIFO priority of the real-time process; 0 for none.
         core: Core that it stays on; -1 for any.
+        spin_us: End of every wait of the real-time process that it spends awake [µs].
     """
 
     arm: ArmConfig
@@ -49,12 +51,15 @@ class BridgeConfig:
     lease_ttl_s: float
     priority: int
     core: int
+    spin_us: int
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65532:
             raise ConfigError(f"port is {self.port}, expected 0 or 1 to 65532: a bridge takes four ports in a row.")
         if not 10 <= self.state_hz <= 1000:
             raise ConfigError(f"state_hz is {self.state_hz}, expected 10 to 1000.")
+        if not 0 <= self.spin_us <= 1000:
+            raise ConfigError(f"spin_us is {self.spin_us}, expected 0 to 1000: it takes that share of a core.")
 
 
 def main(overrides: list[str]) -> int:
@@ -115,9 +120,12 @@ def _print_report(report: dict[str, Any], counts: dict[str, float]) -> None:
     if report:
         print(
             f"{report['cycles']} cycles; lateness p50 {report['late_p50_us'] / 1000:.3f} ms, "
-            f"p99 {report['late_p99_us'] / 1000:.3f} ms, max {report['late_max_us'] / 1000:.3f} ms; "
-            f"busy p50 {report['busy_p50_us'] / 1000:.3f} ms, p99 {report['busy_p99_us'] / 1000:.3f} ms; "
-            f"{report['overruns']} overruns, {report['skipped_periods']} periods skipped."
+            f"p99 {report['late_p99_us'] / 1000:.3f} ms, p99.9 {report['late_p999_us'] / 1000:.3f} ms, "
+            f"max {report['late_max_us'] / 1000:.3f} ms; busy p50 {report['busy_p50_us'] / 1000:.3f} ms, "
+            f"p99 {report['busy_p99_us'] / 1000:.3f} ms; "
+            f"{report['overruns']} overruns, {report['skipped_periods']} periods skipped. Lateness:",
+            *drawn(report["late_rows"]),
+            sep="\n",
         )
     rejected = counts["rejected"] + counts["refused"]
     print(
@@ -132,7 +140,8 @@ class RealtimeProcess:
 
     def __init__(self, settings: BridgeConfig, memory: SharedMemory) -> None:
         """Start it; the arm is not touched before it says `ready`."""
-        content = {**to_json(settings.arm, settings.env), "priority": settings.priority, "core": settings.core}
+        content = to_json(settings.arm, settings.env)
+        content |= {"priority": settings.priority, "core": settings.core, "spin_us": settings.spin_us}
         # One thread of linear algebra: a second would fight with the loop for its core.
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(

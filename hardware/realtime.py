@@ -15,7 +15,8 @@ import numpy as np
 
 from hardware.arms import build, from_json
 from hardware.cycle import Cycle
-from hardware.pacing import Pacer, become_real_time
+from hardware.pacing import Pacer
+from hardware.privileges import become_real_time
 from hardware.shared_memory import STATE_CAPACITY, SharedMemory, Word
 from robot.bridge.schema import arm_specs_to_json, state_layout
 from robot.contract import Arm
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> int:
     """Run one arm until the gateway says so or is gone.
 
     Args:
-        arguments: File descriptor of the shared memory, and JSON with `arm`, `env`, `priority`, `core`.
+        arguments: File descriptor of the shared memory, and JSON with `arm`, `env`, `priority`, `core`, `spin_us`.
     """
     stop = _StopOnSignal()
     memory, settings = SharedMemory(int(arguments[0])), json.loads(arguments[1])
@@ -39,11 +40,12 @@ def main(arguments: list[str]) -> int:
         _tell({"error": str(error), "kind": type(error).__name__})
         return 1
     try:
-        pacer = Pacer(arm.specs.rate_hz)
+        pacer = Pacer(arm.specs.rate_hz, arm.specs.clock, settings["spin_us"])
         cycle = Cycle(arm, limits, memory, pacer)
         _fits(arm)
         _warm_up(arm)
-        notes = become_real_time(settings["priority"], settings["core"])
+        granted = become_real_time(settings["priority"], settings["core"])
+        notes = [granted.note] if granted.note else []
         _tell({"arm": arm_specs_to_json(arm.specs), "limits": limits.to_json(), "notes": notes})
         reason = _loop(cycle, pacer, memory, stop, int(limits.gateway_timeout_s * 1e9))
     except ArmatureError as error:
@@ -104,7 +106,9 @@ def _report(pacer: Pacer, reason: str) -> dict[str, Any]:
         "cycles": pacer.lateness.count,
         "late_p50_us": pacer.lateness.percentile_us(50),
         "late_p99_us": pacer.lateness.percentile_us(99),
+        "late_p999_us": pacer.lateness.percentile_us(99.9),
         "late_max_us": pacer.lateness.max_us,
+        "late_rows": pacer.lateness.rows(),
         "busy_p50_us": pacer.busy.percentile_us(50),
         "busy_p99_us": pacer.busy.percentile_us(99),
         "overruns": pacer.overruns,
