@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hardware.arms import ARM_SCHEMAS, ArmConfig, to_json
-from hardware.gateway import Gateway
+from hardware.cameras.config import CAMERA_SCHEMAS, CameraConfig, selections
+from hardware.cameras.fleet import Fleet, surroundings
+from hardware.gateway import CHANNELS, Gateway, Listen
 from hardware.histogram import drawn
+from hardware.keys import BridgeKeys
 from hardware.shared_memory import SharedMemory, Word
-from hardware.sockets import require_loopback
+from hardware.sockets import addresses, require_safe
 from robot import config, errors
 from robot.bridge.schema import arm_specs_from_json
 from robot.control.limits import limits_from_mapping
@@ -34,8 +37,10 @@ class BridgeConfig:
     Attributes:
         arm: Which arm, and its limits.
         env: World of a simulated arm; `task=lift` selects it as well.
-        host: Loopback address to listen on.
-        port: First of four ports; 0 for any that are free.
+        host: Address to listen on; or `ipc://` and a folder, for clients of this user on this machine.
+        cameras: Cameras by name; `cameras=[front:opencv,side:fake]` takes each from an option of `camera`.
+        port: First of four ports, and one more for each camera; 0 for any that are free.
+        keys: Folder of the bridge's keys and of those it lets in; empty for none, on loopback addresses only.
         state_hz: How often the state is published.
         lease_ttl_s: Life of a lease without a sign of its holder [s].
         priority: SCHED_FIFO priority of the real-time process; 0 for none.
@@ -45,8 +50,10 @@ class BridgeConfig:
 
     arm: ArmConfig
     env: EnvConfig
+    cameras: dict[str, CameraConfig] = field(default_factory=dict)
     host: str
     port: int
+    keys: str
     state_hz: float
     lease_ttl_s: float
     priority: int
@@ -54,8 +61,11 @@ class BridgeConfig:
     spin_us: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65532:
-            raise ConfigError(f"port is {self.port}, expected 0 or 1 to 65532: a bridge takes four ports in a row.")
+        taken = len(CHANNELS) + len(self.cameras)
+        if not 0 <= self.port <= 65536 - taken:
+            raise ConfigError(
+                f"port is {self.port}, expected 0 or 1 to {65536 - taken}: this bridge takes {taken} ports in a row."
+            )
         if not 10 <= self.state_hz <= 1000:
             raise ConfigError(f"state_hz is {self.state_hz}, expected 10 to 1000.")
         if not 0 <= self.spin_us <= 1000:
@@ -64,29 +74,34 @@ class BridgeConfig:
 
 def main(overrides: list[str]) -> int:
     """Serve one arm; 0 after Ctrl-C or SIGTERM, 1 if the real-time process ended by itself."""
-    selected = [_task_as_world(text) for text in overrides]
-    settings = config.load("bridge", BridgeConfig, selected, {"arm": ARM_SCHEMAS, "env": ENV_SCHEMAS})
-    require_loopback(settings.host)
+    selected = [part for text in overrides for part in _selections(text)]
+    groups = {"arm": ARM_SCHEMAS, "env": ENV_SCHEMAS, "camera": CAMERA_SCHEMAS}
+    settings = config.load("bridge", BridgeConfig, selected, groups)
+    listen = Listen(settings.host, settings.port, BridgeKeys(settings.keys) if settings.keys else None)
+    require_safe(listen.host, listen.keys)
     memory = SharedMemory.create()
+    memory.states.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     process = RealtimeProcess(settings, memory)
     try:
-        return _serve(settings, memory, process)
+        return _serve(settings, listen, memory, process)
     finally:
         process.end(memory)
         memory.close()
 
 
-def _task_as_world(override: str) -> str:
-    """`task=lift` is short for `env=lift`."""
+def _selections(override: str) -> list[str]:
+    """`task=lift` is short for `env=lift`, and `cameras=[...]` for options of the group `camera`."""
+    if override.startswith("cameras="):
+        return selections(override.removeprefix("cameras="))
     if not override.startswith("task="):
-        return override
+        return [override]
     task = override.removeprefix("task=")
     if task not in config.options("env"):
         raise unknown_name("task", task, config.options("env"))
-    return f"env={task}"
+    return [f"env={task}"]
 
 
-def _serve(settings: BridgeConfig, memory: SharedMemory, process: "RealtimeProcess") -> int:
+def _serve(settings: BridgeConfig, listen: Listen, memory: SharedMemory, process: "RealtimeProcess") -> int:
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda got, _: asked.append(got))
@@ -95,8 +110,12 @@ def _serve(settings: BridgeConfig, memory: SharedMemory, process: "RealtimeProce
         return 130
     arm = arm_specs_from_json(ready["arm"])
     limits = limits_from_mapping(arm.target_space, ready["limits"])
-    gateway = Gateway(arm, limits, memory, (settings.host, settings.port), settings.lease_ttl_s)
+    gateway = Gateway(arm, limits, memory, listen, settings.lease_ttl_s)
+    fleet = _cameras(settings, gateway, memory)
     try:
+        if not fleet.wait(lambda: _alive(memory) or bool(asked)):
+            return 130
+        gateway.schema.images.update(fleet.streams)
         for note in ready["notes"]:
             print(note, file=sys.stderr, flush=True)
         low, high = list(limits.workspace_low_m), list(limits.workspace_high_m)
@@ -105,18 +124,48 @@ def _serve(settings: BridgeConfig, memory: SharedMemory, process: "RealtimeProce
             f"{arm.rate_hz:.0f} Hz; workspace {low} to {high} m; Ctrl-C ends.",
             flush=True,
         )
-        gateway.serve(settings.state_hz, lambda: bool(asked) or not process.is_running())
+
+        def is_over() -> bool:
+            gateway.cameras_down = fleet.watch()
+            return bool(asked) or not process.is_running()
+
+        gateway.serve(settings.state_hz, is_over)
         counts = gateway.newest
     finally:
+        pictures = fleet.end()
         gateway.close()
     report = process.end(memory)
-    _print_report(report, counts)
+    _print_report(report, counts, gateway.front.counters())
+    _print_cameras(pictures)
     if not asked:
         raise BridgeError(f"The real-time process ended by itself: {report.get('ended', 'it crashed')}.")
     return 0
 
 
-def _print_report(report: dict[str, Any], counts: dict[str, float]) -> None:
+def _cameras(settings: BridgeConfig, gateway: Gateway, memory: SharedMemory) -> Fleet:
+    names = {f"images.{name}": name for name in settings.cameras}
+    found = addresses(settings.host, settings.port, [*CHANNELS, *names])
+    where = {name: found[channel] for channel, name in names.items()}
+    return Fleet(settings.cameras, surroundings(gateway.schema, memory, where, settings.keys))
+
+
+def _alive(memory: SharedMemory) -> bool:
+    """Tell the real-time process that the gateway lives, which waits for something else; never over."""
+    memory.words[Word.GATEWAY_ALIVE_NS] = time.monotonic_ns()
+    return False
+
+
+def _print_cameras(pictures: dict[str, dict[str, Any]]) -> None:
+    for name, report in pictures.items():
+        if report:
+            print(
+                f"Camera {name}: {report['pictures']} pictures, {report['encode_ms']:.2f} ms to encode one "
+                f"({report['encode_max_ms']:.2f} ms at most), {report['cpu_s']:.1f} s of CPU.",
+                flush=True,
+            )
+
+
+def _print_report(report: dict[str, Any], counts: dict[str, float], refused: dict[str, int]) -> None:
     if report:
         print(
             f"{report['cycles']} cycles; lateness p50 {report['late_p50_us'] / 1000:.3f} ms, "
@@ -127,10 +176,11 @@ def _print_report(report: dict[str, Any], counts: dict[str, float]) -> None:
             *drawn(report["late_rows"]),
             sep="\n",
         )
-    rejected = counts["rejected"] + counts["refused"]
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items()))
     print(
         f"Commands: {counts['stale_rows']:.0f} stale rows, {counts['clamped']:.0f} clamped cycles, "
-        f"{rejected:.0f} rejected chunks.",
+        f"{counts['rejected']:.0f} rejected chunks; {sum(refused.values())} refused frames"
+        f"{f' ({reasons})' if reasons else ''}.",
         flush=True,
     )
 
@@ -145,9 +195,16 @@ class RealtimeProcess:
         # One thread of linear algebra: a second would fight with the loop for its core.
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "hardware.realtime", str(memory.fd), json.dumps(content)],
+            [
+                sys.executable,
+                "-m",
+                "hardware.realtime",
+                str(memory.fd),
+                str(memory.states.wake_fd),
+                json.dumps(content),
+            ],
             stdout=subprocess.PIPE,
-            pass_fds=[memory.fd],
+            pass_fds=[memory.fd, memory.states.wake_fd],
             env={**os.environ, **threads},
             text=True,
         )

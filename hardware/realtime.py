@@ -29,10 +29,12 @@ def main(arguments: list[str]) -> int:
     """Run one arm until the gateway says so or is gone.
 
     Args:
-        arguments: File descriptor of the shared memory, and JSON with `arm`, `env`, `priority`, `core`, `spin_us`.
+        arguments: File descriptors of the shared memory and of the eventfd that wakes the gateway, and JSON with
+            `arm`, `env`, `priority`, `core`, `spin_us`.
     """
     stop = _StopOnSignal()
-    memory, settings = SharedMemory(int(arguments[0])), json.loads(arguments[1])
+    memory, settings = SharedMemory(int(arguments[0])), json.loads(arguments[2])
+    memory.states.wake_fd = int(arguments[1])
     try:
         arm, limits = build(*from_json(settings))
         arm.open()

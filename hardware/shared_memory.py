@@ -115,7 +115,11 @@ class SharedMemory:
 
 
 class StateRing:
-    """One writer, any readers: the writer never waits, a reader retries until it has seen no writing (a seqlock)."""
+    """One writer, any readers: the writer never waits, a reader retries until it has seen no writing (a seqlock).
+
+    Attributes:
+        wake_fd: An eventfd that the writer rings after every state, for a reader that waits for it; -1 for none.
+    """
 
     def __init__(self, buffer: np.ndarray) -> None:
         words = buffer.view(np.int64)
@@ -123,6 +127,7 @@ class StateRing:
         slots = words[_STRIDE:].reshape(STATE_SLOTS, -1)
         self._sequence, self._crc, self._size = slots[:, 0], slots[:, 1], slots[:, 2]
         self._values = slots[:, _STRIDE:].view(np.float64)
+        self.wake_fd = -1
 
     def write(self, values: np.ndarray) -> None:
         """Publish a float64 vector."""
@@ -134,6 +139,8 @@ class StateRing:
         self._crc[slot] = zlib.crc32(values.data)
         self._sequence[slot] = 2 * count + 2
         self._written[0] = count + 1
+        if self.wake_fd >= 0:
+            os.eventfd_write(self.wake_fd, 1)
 
     def read(self, out: np.ndarray) -> int:
         """Copy the newest vector into `out` and return how many were written before and with it; 0 if none yet.

@@ -47,6 +47,11 @@ VERBS = {
         "hold an arm in a real-time process behind a ZMQ gateway",
         "armature bridge arm=twin task=lift",
     ),
+    "keys": Verb(
+        "hardware.keys:main",
+        "make keys, and say which clients may connect to a bridge",
+        "armature keys authorise=alice.key",
+    ),
     "deploy": Verb(
         "policies.deploy:main",
         "drive the arm behind a bridge with a checkpoint",

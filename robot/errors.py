@@ -61,7 +61,15 @@ class BridgeError(ArmatureError):
 
 
 class WireError(BridgeError):
-    """Bytes that are not a valid frame."""
+    """Bytes that are not a valid frame.
+
+    Attributes:
+        reason: What is wrong with them, a `robot.bridge.wire.Reason`.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class LeaseError(BridgeError):

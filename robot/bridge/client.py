@@ -2,20 +2,28 @@
 
 import secrets
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import zmq
 
-from robot.bridge.schema import INDEX, BridgeSchema, Mode
-from robot.bridge.wire import MAX_FRAME, Frame, FrameType, chunk_payload, decode, encode, pack, public_id
+from robot.bridge.clock import ClockSync
+from robot.bridge.connection import Connection
+from robot.bridge.schema import INDEX, BridgeSchema, Mode, Priority
+from robot.bridge.wire import Frame, FrameType, chunk_payload, decode, encode, pack, public_id
 from robot.contract import ActionChunk, Observation
 from robot.errors import BridgeError, LeaseError, WireError
 
 ATTEMPT_S = 0.5
 """How long one attempt of a request waits before it is made again on a new socket (ZMQ guide, "lazy pirate")."""
 CLOCK_SAMPLES = 8
+CLOCK_EVERY_S = 1.0
+"""How often the clocks are compared while states are read."""
+LIFE_S = 0.02
+"""How often a client that holds the lease shows a sign of life, as long as it calls us."""
+_BACK_NS = 50_000_000
 
 
 class BridgeState:
@@ -58,28 +66,52 @@ class BridgeClient:
 
     schema: BridgeSchema
 
-    def __init__(self, endpoint: str, name: str = "client", timeout_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        name: str = "client",
+        timeout_s: float = 2.0,
+        *,
+        priority: Priority = Priority.POLICY,
+        keys: str | Path = "",
+    ) -> None:
         """Nothing is sent yet.
 
         Args:
             endpoint: Address of the control channel, as the bridge prints it.
-            name: Shown to other clients while this one holds the lease.
+            name: Shown to other clients while this one holds the lease; a bridge with keys shows the key's name.
             timeout_s: Longest wait for any answer or state [s].
+            priority: With which the lease is asked for; a higher one takes over from a lower one.
+            keys: This client's secret file, made with `armature keys`, with `bridge.key` beside it; empty for none.
+
+        Raises:
+            BridgeError: A key file is missing or not private.
         """
-        self.endpoint, self.name, self.timeout_s = endpoint, name, timeout_s
+        self.endpoint, self.name, self.timeout_s, self.priority = endpoint, name, timeout_s, priority
+        self._connection = Connection(endpoint, keys)
         self._session = secrets.randbelow(2**62 - 1) + 1
-        self._context: zmq.Context[Any] = zmq.Context()
-        self._sockets: dict[str, zmq.Socket[Any]] = {}
-        self._requests = self._sequence = 0
-        self._boot_id = 0
-        self._has_lease = False
-        self._alive_s = 0.0
-        self.offset_ns, self.uncertainty_ns = 0, 0
+        self.public_id = public_id(self._session)
+        """This session as others see it in the state."""
+        self._requests = self._sequence = self._boot_id = self._sent_ns = 0
+        self._has_lease = self._is_seen_driving = False
+        self._alive_s = self._synced_s = 0.0
+        self._clock_request: tuple[int, int] | None = None
+        self._clock = ClockSync()
 
     @property
-    def public_id(self) -> int:
-        """This session as others see it in the state."""
-        return public_id(self._session)
+    def offset_ns(self) -> int:
+        """What to add to this machine's CLOCK_MONOTONIC to have the bridge's [ns]."""
+        return self._clock.offset_ns
+
+    @property
+    def uncertainty_ns(self) -> int:
+        """How far off `offset_ns` may be [ns]."""
+        return self._clock.uncertainty_ns
+
+    @property
+    def clock_steps(self) -> int:
+        """How many times one of the two clocks has jumped."""
+        return self._clock.steps
 
     def __enter__(self) -> "BridgeClient":
         try:
@@ -104,15 +136,21 @@ class BridgeClient:
             # Whoever cannot be reached takes silence for the end of the lease and stops the arm.
             self._has_lease = False
         finally:
-            for socket in self._sockets.values():
-                socket.close()
-            self._sockets.clear()
-            self._context.term()
+            self._connection.close()
 
-    def acquire(self, ttl_s: float | None = None) -> None:
-        """Become the one who drives. Raises `LeaseError` that names the holder if there is one."""
-        self._request("lease", name=self.name, ttl_s=ttl_s)
-        self._has_lease = True
+    def acquire(self, ttl_s: float | None = None, blend: bool = False) -> None:
+        """Become the one who drives.
+
+        Args:
+            ttl_s: How long the lease lasts without a sign of life [s]; by default as the bridge has it.
+            blend: Whether to take over from a client of lower priority in mid-motion: the arm stays armed, drops that
+                client's plan, and goes on from where it is. Otherwise it has to stand still.
+
+        Raises:
+            LeaseError: Somebody else drives and is not outranked, or is in motion; names the holder.
+        """
+        self._request("lease", name=self.name, ttl_s=ttl_s, priority=int(self.priority), blend=blend)
+        self._has_lease, self._is_seen_driving = True, False
 
     def release(self) -> None:
         """Let others drive."""
@@ -144,24 +182,33 @@ class BridgeClient:
         self._request("reset", channel="estop")
         self._request("reset")
 
+    def holder(self) -> str:
+        """Name of whoever drives; empty for nobody."""
+        return str(self._request("holder")["holder"])
+
+    def counters(self) -> dict[str, int]:
+        """Frames that the gateway has refused since its start, by `robot.bridge.wire.Reason`."""
+        return {str(reason): int(count) for reason, count in self._request("counters")["counters"].items()}
+
     def state(self) -> BridgeState:
         """The newest state; waits for the next if it was taken before.
 
         Raises:
             BridgeError: The bridge is silent, or was restarted.
+            LeaseError: This client drove, and does not any more; says who took over. Raised once.
         """
         self._show_life()
-        socket = self._socket("state")
-        if not socket.poll(round(1000 * self.timeout_s)):
-            raise BridgeError(
-                f"The bridge at {self.endpoint} has sent no state for {self.timeout_s} s: it has ended or hangs."
-            )
-        frame = decode(socket.recv())
+        self._compare_clocks()
+        data = self._await_state()
+        frame = decode(data)
         self._require_boot(frame)
         flat = frame.floats()
         if frame.type != FrameType.STATE or len(flat) != self.schema.layout.size:
             raise WireError(f"The state channel sent {frame.type.name} of {len(flat)} numbers.")
-        return BridgeState(self.schema, flat)
+        state = BridgeState(self.schema, flat)
+        if self._has_lease:
+            self._require_lease(state)
+        return state
 
     def send_chunk(self, chunk: ActionChunk, t0_ns: int) -> int:
         """Send rows that begin at `t0_ns` of the bridge's clock; returns the chunk's sequence number. Does not wait."""
@@ -171,104 +218,138 @@ class BridgeClient:
         self._send(FrameType.CHUNK, chunk_payload(chunk.actions, chunk.dt_s), t0_ns)
         return self._sequence
 
+    def join(self, socket: zmq.Socket[Any], endpoint: str) -> None:
+        """Connect a subscriber of another thread to a stream that hello named, with this client's keys."""
+        self._connection.join(socket, endpoint)
+
     def now_ns(self) -> int:
         """The bridge's clock now [ns]."""
-        return time.monotonic_ns() + self.offset_ns
+        return time.monotonic_ns() + self._clock.offset_ns
 
     def _hello(self) -> None:
         answer = self._request("hello", name=self.name)
         self.schema = BridgeSchema.from_json(answer["schema"])
+        self._connection.endpoints = self.schema.endpoints
         self._boot_id = self.schema.boot_id
-        self._synchronise()
-        self._socket("state")
-        self._socket("command")
-
-    def _synchronise(self) -> None:
-        """Offset of the bridge's clock from four times, by the exchange that took least (RFC 5905, section 8)."""
-        best = None
         for _ in range(CLOCK_SAMPLES):
-            sent = time.monotonic_ns()
-            answer = self._request("clock")
-            received = time.monotonic_ns()
-            arrived, left = int(answer["t_received_ns"]), int(answer["t_send_ns"])
-            trip = (received - sent) - (left - arrived)
-            if best is None or trip < best[0]:
-                best = (trip, ((arrived - sent) + (left - received)) // 2)
-        assert best is not None
-        self.uncertainty_ns, self.offset_ns = best[0] // 2, best[1]
+            self._request("clock")
+        self._synced_s = time.monotonic()
+        self._connection.socket("state")
+        self._connection.socket("command")
+
+    def _compare_clocks(self) -> None:
+        """Ask for the bridge's time now and then; the answer is taken while states are waited for."""
+        if time.monotonic() - self._synced_s < CLOCK_EVERY_S:
+            return
+        self._synced_s = time.monotonic()
+        self._requests += 1
+        self._clock_request = self._requests, time.monotonic_ns()
+        self._post("control", self._requests, pack({"op": "clock"}))
+
+    def _await_state(self) -> bytes:
+        """The next state; clocks are compared meanwhile."""
+        states = self._connection.socket("state")
+        until = time.monotonic() + self.timeout_s
+        while self._clock_request is not None and (left_s := until - time.monotonic()) > 0:
+            control = self._connection.socket("control")
+            ready = zmq.select([states, control], [], [], left_s)[0]
+            if control in ready:
+                self._take_time(decode(control.recv()))
+            if states in ready:
+                return states.recv()
+        if not states.poll(max(0, round(1000 * (until - time.monotonic())))):
+            raise BridgeError(
+                f"The bridge at {self.endpoint} has sent no state for {self.timeout_s} s: it has ended or hangs."
+            )
+        return states.recv()
+
+    def _take_time(self, frame: Frame) -> None:
+        received_ns = time.monotonic_ns()
+        if self._clock_request is None or frame.type != FrameType.REPLY or frame.sequence != self._clock_request[0]:
+            return
+        answer, sent_ns = frame.message(), self._clock_request[1]
+        self._clock_request = None
+        if "t_received_ns" in answer:
+            self._clock.add(sent_ns, int(answer["t_received_ns"]), frame.t_send_ns, received_ns)
+
+    def _require_lease(self, state: BridgeState) -> None:
+        """Notice that somebody else drives now. States from before we did say nothing."""
+        holder = int(state.status("lease"))
+        if holder == self.public_id:
+            self._is_seen_driving = True
+        elif self._is_seen_driving:
+            self._has_lease = False
+            name = self.holder()
+            raise LeaseError(
+                f"{name!r} has taken the arm over; nothing that this client sends moves it."
+                if name
+                else "The lease has ended: the bridge heard no sign of life in time. Acquire it and arm again."
+            )
 
     def _request(
         self, op: str, channel: str = "control", timeout_s: float | None = None, **content: Any
     ) -> dict[str, Any]:
         self._requests += 1
-        kind = FrameType.ESTOP if channel == "estop" else FrameType.REQUEST
         payload, number = pack({"op": op, **content}), self._requests
         until = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
         while time.monotonic() < until:
-            frame = Frame(kind, payload, self._boot_id, self._session, number, time.monotonic_ns())
-            self._socket(channel).send(encode(frame), zmq.DONTWAIT)
+            self._clock_request = (number, time.monotonic_ns()) if op == "clock" else None
+            self._post(channel, number, payload)
             answer = self._await(channel, number, min(until, time.monotonic() + ATTEMPT_S))
             if answer is not None:
                 return _accepted(op, answer)
-            self._sockets.pop(channel).close()
-        raise BridgeError(
-            f"No bridge answers {op!r} at {self.endpoint}. "
-            "Start one with `armature bridge arm=...`, or give its address."
-        )
+            self._connection.drop(channel)
+        raise BridgeError(self._connection.why_silent(op))
 
     def _await(self, channel: str, number: int, until: float) -> dict[str, Any] | None:
-        socket = self._socket(channel)
+        socket = self._connection.socket(channel)
         while (left_s := until - time.monotonic()) > 0:
             self._show_life()
-            if not socket.poll(min(50, max(1, round(1000 * left_s)))):
+            if not socket.poll(min(round(1000 * LIFE_S), max(1, round(1000 * left_s)))):
                 continue
             frame = decode(socket.recv())
             if self._boot_id:
                 self._require_boot(frame)
             if frame.type == FrameType.REPLY and frame.sequence == number:
-                return {**frame.message(), "t_send_ns": frame.t_send_ns}
+                self._take_time(frame)
+                return frame.message()
         return None
 
     def _show_life(self) -> None:
-        now = time.monotonic()
-        if self._has_lease and now - self._alive_s > self.schema.lease_ttl_s / 5:
+        if self._has_lease and time.monotonic() - self._alive_s > LIFE_S:
             self._send(FrameType.HEARTBEAT, b"", 0)
 
-    def _send(self, kind: FrameType, payload: bytes, t_exec_ns: int) -> None:
-        frame = Frame(kind, payload, self._boot_id, self._session, self._sequence, time.monotonic_ns(), t_exec_ns)
+    def _post(self, channel: str, number: int, payload: bytes) -> None:
+        kind = FrameType.ESTOP if channel == "estop" else FrameType.REQUEST
+        frame = Frame(kind, payload, self._boot_id, self._session, number, self.now_ns())
         try:
-            self._socket("command").send(encode(frame), zmq.DONTWAIT)
+            self._connection.socket(channel).send(encode(frame), zmq.DONTWAIT)
+        except zmq.Again as error:
+            raise BridgeError(self._connection.why_silent("a request")) from error
+
+    def _send(self, kind: FrameType, payload: bytes, t_exec_ns: int) -> None:
+        frame = Frame(kind, payload, self._boot_id, self._session, self._sequence, self._stamp(), t_exec_ns)
+        try:
+            self._connection.socket("command").send(encode(frame), zmq.DONTWAIT)
         except zmq.Again as error:
             raise BridgeError(f"The bridge at {self.endpoint} takes no commands: it has ended or hangs.") from error
         self._alive_s = time.monotonic()
+
+    def _stamp(self) -> int:
+        """The bridge's time now, later than the stamp before: the bridge takes what is not for a replay.
+
+        After a jump of a clock it may be earlier; the bridge did not accept what was stamped with the wrong time.
+        """
+        now_ns = self.now_ns()
+        is_corrected = 0 <= self._sent_ns - now_ns < _BACK_NS
+        self._sent_ns = self._sent_ns + 1 if is_corrected else now_ns
+        return self._sent_ns
 
     def _require_boot(self, frame: Frame) -> None:
         if frame.boot_id != self._boot_id:
             raise BridgeError(
                 f"The bridge at {self.endpoint} was restarted: its lease and times are void. Connect anew."
             )
-
-    def _socket(self, channel: str) -> zmq.Socket[Any]:
-        if channel in self._sockets:
-            return self._sockets[channel]
-        socket = self._context.socket(zmq.SUB if channel == "state" else zmq.DEALER)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
-        if channel == "state":
-            socket.setsockopt(zmq.CONFLATE, 1)
-            socket.setsockopt(zmq.SUBSCRIBE, b"")
-        else:
-            socket.setsockopt(zmq.RCVHWM, 64)
-            socket.setsockopt(zmq.SNDHWM, 64)
-        try:
-            socket.connect(self.endpoint if channel == "control" else self.schema.endpoints[channel])
-        except zmq.ZMQError as error:
-            socket.close()
-            raise BridgeError(
-                f"{self.endpoint!r} is no address of a bridge: {error}. One is tcp://127.0.0.1:5555."
-            ) from error
-        self._sockets[channel] = socket
-        return socket
 
 
 def _accepted(op: str, answer: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """What a bridge and its clients agree on at hello: specs, limits, ports, and the layout of the state frame."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
+from robot.bridge.images import ImageStream
 from robot.contract import ArmSpecs, EnvironmentSpecs
 from robot.control.limits import Limits, limits_from_mapping
 from robot.errors import BridgeError, SpecError
@@ -20,6 +21,13 @@ class Mode(IntEnum):
     HOMING = 3
     STOPPING = 4
     FAULT = 5
+
+
+class Priority(IntEnum):
+    """Who takes the lease over from whom. The e-stop outranks all: it is a channel of its own and needs no lease."""
+
+    POLICY = 1
+    TELEOP = 2
 
 
 class Outcome(IntEnum):
@@ -69,6 +77,7 @@ STATUS = (
     "clamped",
     "clearance_m",
     "starved",
+    "cameras_down",
     "overruns",
     "skipped_periods",
     "late_p50_us",
@@ -81,12 +90,13 @@ STATUS = (
 """Elements of `status`, each a float64.
 
 `t_ns` is when the arm was read [CLOCK_MONOTONIC ns]; `scene` counts homings; `lease` is the public id of the holder, 0
-for nobody; `lease_priority` its `lease.Priority`; `silence_s` the time since its last sign of life; `reject` is the
+for nobody; `lease_priority` its `Priority`; `silence_s` the time since its last sign of life; `reject` is the
 newest `plan.Reject`; `rejected` counts chunks that the real-time process did not take, `refused` those that the gateway
 did not pass on, for the reason `refusal`; `stale_rows` counts rows that arrived after their time; `clamp_mask` are the
 `safety.Clamp` bits of this cycle and `clamped` counts cycles with any; `clearance_m` is the least distance of the arm
 to itself or the table, where a model tells it, else -1; `starved` counts cycles under arms, after the first row,
-without one; `late_*` is how late cycles began, `busy_*` how long they took.
+without one; `cameras_down` has a bit for each camera, in the order of hello, that gives no pictures; `late_*` is how
+late cycles began, `busy_*` how long they took.
 """
 
 STANDSTILL_RADPS = 0.05
@@ -146,6 +156,7 @@ class BridgeSchema:
         limits: Exactly what is enforced.
         endpoints: Address of each channel: `control`, `command`, `state`, `estop`.
         lease_ttl_s: How long a lease lasts without a sign of its holder [s].
+        images: The cameras, by name.
     """
 
     boot_id: int
@@ -153,6 +164,7 @@ class BridgeSchema:
     limits: Limits
     endpoints: dict[str, str]
     lease_ttl_s: float
+    images: dict[str, ImageStream] = field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:
@@ -167,6 +179,8 @@ class BridgeSchema:
             "limits": self.limits.to_json(),
             "endpoints": self.endpoints,
             "lease_ttl_s": self.lease_ttl_s,
+            "images": {name: stream.to_json() for name, stream in self.images.items()},
+            "status": list(STATUS),
             "digest": self.layout.digest(),
         }
 
@@ -184,21 +198,33 @@ class BridgeSchema:
                 limits=limits_from_mapping(data["arm"]["target_space"], data["limits"]),
                 endpoints={name: str(data["endpoints"][name]) for name in ("control", "command", "state", "estop")},
                 lease_ttl_s=float(data["lease_ttl_s"]),
+                images={str(name): ImageStream.from_json(stream) for name, stream in data["images"].items()},
             )
-            digest = data["digest"]
+            digest, status = data["digest"], [str(name) for name in data["status"]]
         except (KeyError, TypeError, ValueError) as error:
             raise BridgeError(f"The bridge answered hello with something else: {error!r}.") from error
         if schema.layout.digest() != digest:
-            raise BridgeError("The bridge lays its state out differently. Install the same version on both sides.")
+            more, less = sorted(set(status) - set(STATUS)), sorted(set(STATUS) - set(status))
+            raise BridgeError(
+                "The bridge lays its state out differently: its status "
+                f"has {', '.join(more) or 'nothing'} more and {', '.join(less) or 'nothing'} less than this side has. "
+                "Install the same version on both sides."
+            )
         return schema
 
-    def require(self, expected: EnvironmentSpecs) -> None:
+    def require(self, expected: EnvironmentSpecs, model_hash: str = "") -> None:
         """Refuse to drive with a policy that was made for something else.
 
+        Args:
+            expected: What the policy was made for.
+            model_hash: Of the arm that it was made for; empty for any with these specs.
+
         Raises:
-            BridgeError: Robot, observation, action or period differ; one line for each difference.
+            BridgeError: Robot, observation, action, period or model differ; one line for each difference.
         """
         lines = environment_difference(expected, self.arm.environment)
+        if model_hash and model_hash != self.arm.model_hash:
+            lines.append(f"model of the arm is {self.arm.model_hash[:12]}, expected {model_hash[:12]}")
         if lines:
             raise BridgeError("The bridge does not fit the policy:\n" + "\n".join(f"  {line}" for line in lines))
 

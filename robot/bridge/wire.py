@@ -8,7 +8,7 @@ import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -23,6 +23,7 @@ HEADER = struct.Struct("<IHHHHQQQqqIII")
 """magic, major, minor, type, flags, boot id, session, sequence, send time, execution time, length, reserved, CRC-32."""
 _CRC_AT = HEADER.size - 4
 _CRC = struct.Struct("<I")
+_NO_CRC = _CRC.pack(0)
 
 
 class FrameType(IntEnum):
@@ -34,6 +35,32 @@ class FrameType(IntEnum):
     REQUEST = 4
     REPLY = 5
     ESTOP = 6
+    IMAGE = 7
+
+
+class Reason(StrEnum):
+    """Why a frame was refused: it cannot be read (the first nine), or a gateway does not want it."""
+
+    SHORT = "too short"
+    MAGIC = "magic"
+    VERSION = "version"
+    CRC = "crc"
+    LENGTH = "length"
+    FLAGS = "flags"
+    TYPE = "type"
+    PAYLOAD = "payload"
+    ROWS = "rows"
+    CHANNEL = "not for this channel"
+    BOOT = "boot id"
+    SESSION = "session"
+    REPLAY = "replayed"
+    CLOCK = "too old or from the future"
+    SEQUENCE = "sequence number"
+    NOT_FINITE = "not finite"
+    NO_LEASE = "no lease"
+    FULL = "too many at once"
+    KEY = "key"
+    REQUEST = "request"
 
 
 MAX_PAYLOAD = {
@@ -43,9 +70,10 @@ MAX_PAYLOAD = {
     FrameType.REQUEST: 64 * 1024,
     FrameType.REPLY: 256 * 1024,
     FrameType.ESTOP: 4 * 1024,
+    FrameType.IMAGE: 4096 * 4096 * 4 + 2048,
 }
-MAX_FRAME = HEADER.size + max(MAX_PAYLOAD.values())
-"""Longest accepted frame [bytes]; for `zmq.MAXMSGSIZE`."""
+MAX_FRAME = HEADER.size + max(size for kind, size in MAX_PAYLOAD.items() if kind != FrameType.IMAGE)
+"""Longest accepted frame [bytes], for `zmq.MAXMSGSIZE`; the sockets of pictures have their own."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +86,7 @@ class Frame:
         boot_id: Of the bridge that sent it, or that it is meant for; 0 before hello.
         session: Of the client; a secret between it and the bridge.
         sequence: Of a chunk, or identity of a request.
-        t_send_ns: CLOCK_MONOTONIC of the sender [ns].
+        t_send_ns: When it was sent, CLOCK_MONOTONIC of the bridge as the sender knows it [ns].
         t_exec_ns: When row 0 of a chunk begins, CLOCK_MONOTONIC of the bridge [ns].
     """
 
@@ -73,7 +101,7 @@ class Frame:
     def floats(self) -> np.ndarray:
         """The payload as a float64 vector that may be written to."""
         if len(self.payload) % 8:
-            raise WireError(f"A payload of {len(self.payload)} bytes is no array of float64.")
+            raise WireError(f"A payload of {len(self.payload)} bytes is no array of float64.", Reason.PAYLOAD)
         return np.frombuffer(self.payload, "<f8").astype(np.float64)
 
     def message(self) -> dict[str, Any]:
@@ -81,9 +109,12 @@ class Frame:
         try:
             content = msgpack.unpackb(self.payload, strict_map_key=False)
         except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-            raise WireError(f"A {self.type.name} payload is not msgpack: {error}.") from error
+            raise WireError(f"A {self.type.name} payload is not msgpack: {error}.", Reason.PAYLOAD) from error
         if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-            raise WireError(f"A {self.type.name} payload is {type(content).__name__}, expected a map with text keys.")
+            raise WireError(
+                f"A {self.type.name} payload is {type(content).__name__}, expected a map with text keys.",
+                Reason.PAYLOAD,
+            )
         return content
 
 
@@ -116,7 +147,7 @@ def encode(frame: Frame) -> bytes:
             0,
         )
     except struct.error as error:
-        raise WireError(f"A {frame.type.name} frame does not fit its header: {error}.") from error
+        raise WireError(f"A {frame.type.name} frame does not fit its header: {error}.", Reason.LENGTH) from error
     crc = zlib.crc32(frame.payload, zlib.crc32(header))
     return header[:_CRC_AT] + _CRC.pack(crc) + frame.payload
 
@@ -128,35 +159,38 @@ def decode(data: bytes) -> Frame:
         WireError: The bytes are anything else: too short, of another protocol or version, damaged, or of wrong length.
     """
     if len(data) < HEADER.size:
-        raise WireError(f"A frame of {len(data)} bytes is shorter than its header of {HEADER.size}.")
+        raise WireError(f"A frame of {len(data)} bytes is shorter than its header of {HEADER.size}.", Reason.SHORT)
     fields = HEADER.unpack_from(data)
     magic, major, minor, kind, flags, boot_id, session, sequence, t_send_ns, t_exec_ns, length, reserved, crc = fields
     if magic != MAGIC:
-        raise WireError(f"Not a frame of the bridge: magic {magic:#010x}, expected {MAGIC:#010x}.")
+        raise WireError(f"Not a frame of the bridge: magic {magic:#010x}, expected {MAGIC:#010x}.", Reason.MAGIC)
     if major != SCHEMA_MAJOR:
         raise WireError(
             f"The frame has wire version {major}.{minor}, this side speaks {SCHEMA_MAJOR}.{SCHEMA_MINOR}. "
-            "Install the same version of Armature on both sides."
+            "Install the same version of Armature on both sides.",
+            Reason.VERSION,
         )
-    payload = bytes(data[HEADER.size :])
-    expected = zlib.crc32(payload, zlib.crc32(_CRC.pack(0), zlib.crc32(data[:_CRC_AT])))
+    payload = data[HEADER.size :]
+    expected = zlib.crc32(payload, zlib.crc32(_NO_CRC, zlib.crc32(data[:_CRC_AT])))
     if crc != expected:
-        raise WireError(f"The frame is damaged: CRC {crc:#010x}, expected {expected:#010x}.")
+        raise WireError(f"The frame is damaged: CRC {crc:#010x}, expected {expected:#010x}.", Reason.CRC)
     if length != len(payload):
-        raise WireError(f"The frame announces {length} bytes of payload and carries {len(payload)}.")
+        raise WireError(f"The frame announces {length} bytes of payload and carries {len(payload)}.", Reason.LENGTH)
     if flags or reserved:
-        raise WireError(f"The frame has unknown flags {flags:#x}, {reserved:#x}.")
+        raise WireError(f"The frame has unknown flags {flags:#x}, {reserved:#x}.", Reason.FLAGS)
     try:
         frame_type = FrameType(kind)
     except ValueError as error:
-        raise WireError(f"Unknown frame type {kind}.") from error
+        raise WireError(f"Unknown frame type {kind}.", Reason.TYPE) from error
     _check_length(frame_type, length)
     return Frame(frame_type, payload, boot_id, session, sequence, t_send_ns, t_exec_ns)
 
 
 def _check_length(frame_type: FrameType, length: int) -> None:
     if length > MAX_PAYLOAD[frame_type]:
-        raise WireError(f"A {frame_type.name} payload has {length} bytes, at most {MAX_PAYLOAD[frame_type]}.")
+        raise WireError(
+            f"A {frame_type.name} payload has {length} bytes, at most {MAX_PAYLOAD[frame_type]}.", Reason.LENGTH
+        )
 
 
 def chunk_payload(rows: np.ndarray, dt_s: float) -> bytes:
@@ -173,13 +207,13 @@ def chunk_rows(frame: Frame) -> tuple[np.ndarray, float]:
     """
     flat = frame.floats()
     if len(flat) < 3:
-        raise WireError(f"A chunk of {len(flat)} numbers lacks its head of 3.")
+        raise WireError(f"A chunk of {len(flat)} numbers lacks its head of 3.", Reason.ROWS)
     dt_s, count, width = flat[:3].tolist()
     whole = count >= 1 and width >= 1 and count * width == len(flat) - 3
     if not (whole and count.is_integer() and width.is_integer()):
-        raise WireError(f"A chunk announces {count} × {width} numbers and carries {len(flat) - 3}.")
+        raise WireError(f"A chunk announces {count} × {width} numbers and carries {len(flat) - 3}.", Reason.ROWS)
     if not 0 < dt_s <= 1:
-        raise WireError(f"The rows of a chunk are {dt_s} s apart, expected more than 0 and at most 1 s.")
+        raise WireError(f"The rows of a chunk are {dt_s} s apart, expected more than 0 and at most 1 s.", Reason.ROWS)
     return flat[3:].reshape(int(count), int(width)), dt_s
 
 
