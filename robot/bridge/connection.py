@@ -64,6 +64,8 @@ class Connection:
             socket.setsockopt(zmq.SNDHWM, _QUEUE)
         if self._keys is not None:
             self._keys.apply(socket)
+        if "[" in self._endpoint:
+            socket.setsockopt(zmq.IPV6, 1)
         if channel == "control":
             self._monitors[channel] = socket.get_monitor_socket(_EVENTS)
         try:
@@ -80,6 +82,8 @@ class Connection:
         """Connect a socket that somebody else made to an address that hello gave, with this client's keys."""
         if self._keys is not None:
             self._keys.apply(socket)
+        if "[" in self._endpoint:
+            socket.setsockopt(zmq.IPV6, 1)
         socket.connect(self._reachable(address))
 
     def _address(self, channel: str) -> str:
