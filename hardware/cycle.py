@@ -2,69 +2,77 @@
 
 import contextlib
 import gc
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from hardware.guidance import guidance
 from hardware.pacing import Pacer
 from hardware.shared_memory import Command, Kind, SharedMemory, Word
 from robot.bridge.schema import INDEX, STANDSTILL_RADPS, Mode, Outcome, state_layout
 from robot.bridge.wire import public_id
 from robot.contract import Arm
-from robot.control.action_spaces import ee_pose_from_delta, matrix_from_rot6d
-from robot.control.limits import Limits, PoseLimits
-from robot.control.plan import Follower, Plan, Reject
-from robot.control.safety import Clamp, Fault, Situation, Workspace, checks
-from robot.errors import BridgeError, DeviceError
+from robot.control.action_spaces import SMALLEST_NORM
+from robot.control.limits import Limits
+from robot.control.plan import Plan, Reject
+from robot.control.safety import Clamp, Fault, Situation, Workspace
+from robot.errors import DeviceError
 
 COMMANDS_A_CYCLE = 4
 """A flood of commands waits; it does not delay the loop."""
 _STATISTICS_EVERY = 128
 
 
-def delta_to_target(action: np.ndarray, ee_pos: np.ndarray, ee_rot6d: np.ndarray, target: np.ndarray) -> None:
-    """Fill a target (10,) from an `ee_delta` (7,) in [-1, 1] and the tool's pose."""
-    target[:] = ee_pose_from_delta(action, ee_pos, matrix_from_rot6d(ee_rot6d))
-
-
 class Cycle:
     """The state machine of one arm. It moves only while armed, under a valid lease, towards a checked target."""
 
-    def __init__(self, arm: Arm, limits: Limits, memory: SharedMemory, pacer: Pacer) -> None:
-        if arm.specs.environment.action_space != "ee_delta":
-            raise BridgeError(f"The bridge takes ee_delta actions, the arm {arm.specs.environment.action_space!r}.")
-        assert isinstance(limits, PoseLimits)
+    def __init__(
+        self, arm: Arm, limits: Limits, memory: SharedMemory, pacer: Pacer, model_path: Path | None = None
+    ) -> None:
+        """Nothing moves yet.
+
+        Args:
+            arm: Open; only this loop calls it from now on.
+            limits: Of its target space.
+            memory: Shared with the gateway.
+            pacer: Beats the loop.
+            model_path: Kinematics of an arm that follows joints.
+        """
         self._arm, self._memory, self._pacer = arm, memory, pacer
         self._action = arm.specs.environment.action
         self._low, self._high = self._action.bounds()
         self._dt_ns = round(arm.specs.environment.dt_s * 1e9)
+        self._is_delta = arm.specs.environment.action_space == "ee_delta"
         self._clip = Clamp.NONE
         layout = state_layout(arm.specs)
         self._flat = np.zeros(layout.size)
         views = layout.views(self._flat)
         self._status, self._target = views["status"], views["target"]
         self._measured = self._flat[self._status.size + self._target.size :]
-        self._written = np.zeros(10)
-        self._situation = Situation(self._written, views["q"], views["dq"], views["ee_pos"], views["ee_rot6d"])
-        self._checks = checks(limits, 1.0 / arm.specs.rate_hz)
+        self._written = np.zeros(self._target.size)
+        wanted = np.zeros(views["q"].size)
+        self._situation = Situation(self._written, views["q"], views["dq"], views["ee_pos"], views["ee_rot6d"], wanted)
         self._workspace = Workspace(limits)
         self._plan = Plan(limits, self._action.shape[0])
-        self._follower = Follower(self._plan, limits, delta_to_target)
+        self._follower, self._checks, self._clearance = guidance(arm.specs, limits, model_path, self._plan)
+        self._silence_ns = int(limits.silence_s * 1e9)
         self.mode, self.fault = Mode.DISARMED, Fault.NONE
         self._session = self._public_id = self._received_ns = 0
         self._had_row = False
 
     def run(self, now_ns: int) -> None:
         """One cycle, at `now_ns` [CLOCK_MONOTONIC ns]."""
-        self._status[INDEX["t_ns"]] = now_ns
         self._status[INDEX["clamp_mask"]] = Clamp.NONE
-        self._read()
+        now_ns = self._read(now_ns)
+        self._status[INDEX["t_ns"]] = now_ns
         self._guard(now_ns)
         for _ in range(COMMANDS_A_CYCLE):
             if (command := self._memory.commands.pop()) is None:
                 break
             self._obey(command, now_ns)
-        if self.mode in (Mode.ARMED, Mode.BRAKING):
+        if self.mode in (Mode.ARMED, Mode.BRAKING, Mode.HOMING):
             self._move(now_ns)
         if self.mode == Mode.STOPPING:
             self._confirm_stop()
@@ -76,26 +84,40 @@ class Cycle:
             self.fault, self.mode = fault, Mode.STOPPING
             self._plan.clear()
 
-    def _read(self) -> None:
+    def _read(self, now_ns: int) -> int:
+        """Measure; the time at which the cycle began."""
         try:
             self._arm.read(self._measured)
         except DeviceError:
             self.halt(Fault.DEVICE)
-            return
+            if self._arm.specs.clock == "robot":
+                # A robot that has stopped beats no time.
+                time.sleep(self._pacer.period_ns / 1e9)
+            return now_ns
         if not np.isfinite(self._measured).all():
             self.halt(Fault.MEASUREMENT)
+        return self._pacer.arrived(now_ns)
 
     def _guard(self, now_ns: int) -> None:
-        """What stops the arm without being asked: the e-stop, the end of the lease."""
+        """What stops the arm without being asked: the e-stop, the end of the lease, silence, a loop that was away."""
         words = self._memory.words
         if words[Word.ESTOP]:
             self.halt(Fault.ESTOP)
         session = int(words[Word.LEASE_SESSION]) if now_ns < words[Word.LEASE_UNTIL_NS] else 0
+        is_moving = self.mode in (Mode.ARMED, Mode.HOMING)
         if session != self._session:
             self._session, self._public_id = session, public_id(session) if session else 0
             self._plan.begin_session()
-            if self.mode == Mode.ARMED:
+            is_agreed = session != 0 and session == words[Word.LEASE_BLEND_SESSION] and self.mode == Mode.ARMED
+            if is_agreed:
+                # The arm slows down from where it is, armed, until its new holder's first chunk leads it on.
+                self._follower.brake(now_ns)
+            elif is_moving:
                 self._brake(now_ns)
+        silence_ns = now_ns - int(words[Word.LEASE_ALIVE_NS]) if session else 0
+        self._status[INDEX["silence_s"]] = max(0.0, silence_ns / 1e9)
+        if is_moving and (silence_ns > self._silence_ns or self._pacer.gap_ns > self._silence_ns):
+            self._brake(now_ns)
 
     def _brake(self, now_ns: int) -> None:
         self._follower.brake(now_ns)
@@ -128,13 +150,16 @@ class Cycle:
             return Reject.NOT_ARMED
         if command.rows is None or command.rows.shape[1:] != self._action.shape:
             return Reject.SHAPE
-        if abs(command.dt_ns - self._dt_ns) > self._dt_ns // 100:
+        if self._is_delta and abs(command.dt_ns - self._dt_ns) > self._dt_ns // 100:
             return Reject.PERIOD
         if not np.isfinite(command.rows).all():
             return Reject.NOT_FINITE
+        if self._action.shape == (10,) and not _are_rotations(command.rows[:, 3:9]):
+            return Reject.ROTATION
         rows = np.clip(command.rows, self._low, self._high)
         reject = self._plan.add(command.number, command.t0_ns, command.dt_ns, rows, now_ns)
         if reject == Reject.NONE:
+            self._follower.replan(now_ns, self._situation)
             self._received_ns = now_ns
             self._clip = Clamp.NONE if np.array_equal(rows, command.rows) else Clamp.ACTION
             self._status[INDEX["last_sequence"]] = command.number
@@ -144,20 +169,24 @@ class Cycle:
         if self.mode == Mode.ARMED:
             return Outcome.DONE
         if self.mode != Mode.DISARMED:
-            return Outcome.MOVING if self.mode == Mode.BRAKING else self._why_not()
+            return Outcome.MOVING if self.mode in (Mode.BRAKING, Mode.HOMING) else self._why_not()
         if not self._workspace.contains(self._situation.ee_pos):
             return Outcome.OUTSIDE
-        self._follower.rest(self._situation.ee_pos, self._situation.ee_rot6d, gripper=0.0)
-        self._plan.clear()
-        self._follower.fill(now_ns, self._situation.ee_pos, self._situation.ee_rot6d, self._written)
-        for check in self._checks:
-            check.reset()
-        self._had_row = False
+        self._begin(now_ns)
         self.mode = Mode.ARMED
         return Outcome.DONE
 
+    def _begin(self, now_ns: int) -> None:
+        """From rest: the target is where the arm is."""
+        self._plan.clear()
+        self._follower.rest(self._situation, gripper=0.0)
+        self._follower.fill(now_ns, self._situation, self._written)
+        for check in self._checks:
+            check.reset()
+        self._had_row = False
+
     def _disarm(self, command: Command, now_ns: int) -> Outcome:
-        if self.mode == Mode.ARMED:
+        if self.mode in (Mode.ARMED, Mode.HOMING):
             self._brake(now_ns)
         return Outcome.DONE
 
@@ -165,23 +194,30 @@ class Cycle:
         if self.mode in (Mode.STOPPING, Mode.FAULT):
             return self._why_not()
         is_still = (np.abs(self._situation.dq) <= STANDSTILL_RADPS).all()
-        if self.mode == Mode.BRAKING or not (self._follower.is_resting and is_still):
+        if self.mode in (Mode.BRAKING, Mode.HOMING) or not (self._follower.is_resting and is_still):
             return Outcome.MOVING
+        if not self._recover(None if command.seed < 0 else command.seed):
+            return Outcome.DEVICE
+        self._begin(now_ns)
+        if self._arm.specs.is_simulated or not self._follower.lead_home(now_ns, self._situation):
+            self.mode = Mode.DISARMED
+            self._status[INDEX["scene"]] += 1
+        return Outcome.DONE
+
+    def _recover(self, seed: int | None) -> bool:
+        """Let the device clear its faults, which may take long; whether it could."""
         self.mode = Mode.HOMING
-        self._publish(now_ns)
+        self._publish(time.monotonic_ns())
         try:
-            self._arm.recover(None if command.seed < 0 else command.seed)
+            self._arm.recover(seed)
         except DeviceError:
             self.halt(Fault.DEVICE)
-            return Outcome.DEVICE
-        self._read()
-        if self.mode == Mode.HOMING:
-            self.mode = Mode.DISARMED
-        self._status[INDEX["scene"]] += 1
-        # The collector is off while the loop runs; what a homing leaves behind is collected here.
+            return False
+        self._read(time.monotonic_ns())
+        # The collector is off while the loop runs; what a recovery leaves behind is collected here.
         gc.collect()
         self._pacer.restart()
-        return Outcome.DONE
+        return self.mode == Mode.HOMING
 
     def _reset(self, command: Command, now_ns: int) -> Outcome:
         if self._memory.words[Word.ESTOP]:
@@ -189,6 +225,8 @@ class Cycle:
         if self.mode == Mode.STOPPING:
             return Outcome.MOVING
         if self.mode == Mode.FAULT:
+            if self.fault == Fault.DEVICE and not self._recover(None):
+                return Outcome.DEVICE
             self.mode, self.fault = Mode.DISARMED, Fault.NONE
         return Outcome.DONE
 
@@ -197,8 +235,8 @@ class Cycle:
 
     def _move(self, now_ns: int) -> None:
         """Follow the plan, or come to rest; whatever the source, the target passes every check."""
-        self._follower.fill(now_ns, self._situation.ee_pos, self._situation.ee_rot6d, self._target)
-        clamp = self._clip if self._follower.row_index >= 0 else Clamp.NONE
+        self._follower.fill(now_ns, self._situation, self._target)
+        clamp = self._follower.clamp | (self._clip if self._follower.row_index >= 0 else Clamp.NONE)
         for check in self._checks:
             verdict = check.apply(self._target, self._situation)
             if isinstance(verdict, Fault):
@@ -220,6 +258,9 @@ class Cycle:
         self._status[INDEX["starved"]] += is_starved
         if self.mode == Mode.BRAKING and self._follower.is_resting:
             self._finish_brake()
+        elif self.mode == Mode.HOMING and self._follower.is_resting:
+            self.mode = Mode.DISARMED
+            self._status[INDEX["scene"]] += 1
 
     def _finish_brake(self) -> None:
         try:
@@ -233,7 +274,7 @@ class Cycle:
         """Ask the driver in every cycle until it confirms; only then the stop counts."""
         with contextlib.suppress(DeviceError):
             self._arm.stop()
-            self._follower.rest(self._situation.ee_pos, self._situation.ee_rot6d)
+            self._follower.rest(self._situation)
             self.mode = Mode.FAULT
 
     def _publish(self, now_ns: int) -> None:
@@ -243,6 +284,8 @@ class Cycle:
         status[INDEX["lease"]] = self._public_id
         left_ns = int(self._memory.words[Word.LEASE_UNTIL_NS]) - now_ns
         status[INDEX["lease_left_s"]] = max(0.0, left_ns / 1e9) if self._session else 0.0
+        status[INDEX["lease_priority"]] = self._memory.words[Word.LEASE_PRIORITY] if self._session else 0
+        status[INDEX["clearance_m"]] = self._clearance.clearance_m if self._clearance is not None else -1.0
         status[INDEX["applied_sequence"]] = self._follower.applied_sequence
         status[INDEX["command_age_s"]] = (now_ns - self._received_ns) / 1e9 if self._received_ns else -1.0
         status[INDEX["stale_rows"]] = self._plan.stale_rows
@@ -253,3 +296,10 @@ class Cycle:
             status[INDEX["late_max_us"]] = pacer.lateness.max_us
             status[INDEX["busy_p99_us"]] = pacer.busy.percentile_us(99)
         self._memory.states.write(self._flat)
+
+
+def _are_rotations(rot6d: np.ndarray) -> bool:
+    """Whether all rows (N, 6) are two vectors that have a length and are apart."""
+    lengths = np.linalg.norm(rot6d.reshape(-1, 2, 3), axis=2)
+    apart = np.linalg.norm(np.cross(rot6d[:, :3], rot6d[:, 3:]), axis=1)
+    return bool((lengths > SMALLEST_NORM).all() and (apart > 1e-3 * lengths.prod(axis=1)).all())

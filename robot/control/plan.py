@@ -12,6 +12,7 @@ import numpy as np
 
 from robot.control.limits import Limits, PoseLimits
 from robot.control.rotations import angle_between, turn_part
+from robot.control.safety import Clamp, Situation
 
 MAX_ROWS = 128
 """Longest accepted chunk."""
@@ -35,6 +36,8 @@ class Reject(IntEnum):
     BAD_FRAME = 9
     PERIOD = 10
     """The rows are not one control period long, so that their deltas mean another speed."""
+    ROTATION = 11
+    """The two columns of a row's rotation are not apart, or have no length."""
 
 
 class Plan:
@@ -104,6 +107,11 @@ class Plan:
             return Reject.TOO_LATE
         return Reject.NONE
 
+    def pending(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Rows that are not over: when they begin and end [ns], their actions, which are of the last chunk."""
+        left = slice(self._at, self._count)
+        return self._begin[left], self._end[left], self._rows[left], self._sequence[left] == self._last_sequence
+
     def advance(self, now_ns: int) -> tuple[int, bool]:
         """Index of the row that is valid now, or -1, and whether it has just begun."""
         while self._at < self._count and now_ns >= self._end[self._at]:
@@ -138,10 +146,11 @@ class Follower:
         self.row_index = -1
         self.is_resting = True
         self.applied_sequence = -1
+        self.clamp = Clamp.NONE
 
-    def rest(self, ee_pos: np.ndarray, ee_rot6d: np.ndarray, gripper: float | None = None) -> None:
+    def rest(self, situation: Situation, gripper: float | None = None) -> None:
         """Make the tool's pose the target, until a row begins."""
-        self._goal[:3], self._goal[3:9] = ee_pos, ee_rot6d
+        self._goal[:3], self._goal[3:9] = situation.ee_pos, situation.ee_rot6d
         if gripper is not None:
             self._goal[9] = gripper
         self.is_resting, self.row_index = True, -1
@@ -151,8 +160,17 @@ class Follower:
         self._plan.clear()
         self._quiet_ns = min(now_ns, self._quiet_ns) if self.row_index < 0 and self._quiet_ns else now_ns
 
-    def fill(self, now_ns: int, ee_pos: np.ndarray, ee_rot6d: np.ndarray, target: np.ndarray) -> None:
-        """Fill `target` (10,) for now, from the measured tool position (3,) and rotation (6,)."""
+    def lead_home(self, now_ns: int, situation: Situation) -> bool:
+        """False: where such an arm's home is, its device knows."""
+        return False
+
+    def replan(self, now_ns: int, situation: Situation) -> None:
+        """Nothing: a row is laid on the pose that the tool has reached when it begins."""
+        return
+
+    def fill(self, now_ns: int, situation: Situation, target: np.ndarray) -> None:
+        """Fill `target` (10,) for now, from the measured pose of the tool."""
+        ee_pos, ee_rot6d = situation.ee_pos, situation.ee_rot6d
         index, begins = self._plan.advance(now_ns)
         self.row_index = index
         if index >= 0:
@@ -163,12 +181,13 @@ class Follower:
             self._quiet_ns = now_ns + int(self._hold_periods * self._plan.length_ns(index))
         target[:] = self._goal
         if index < 0 and not self.is_resting and self._quiet_ns is not None and now_ns >= self._quiet_ns:
-            self._slow_down((now_ns - self._quiet_ns) / self._brake_ns, ee_pos, ee_rot6d, target)
+            self._slow_down((now_ns - self._quiet_ns) / self._brake_ns, situation, target)
 
-    def _slow_down(self, part: float, ee_pos: np.ndarray, ee_rot6d: np.ndarray, target: np.ndarray) -> None:
+    def _slow_down(self, part: float, situation: Situation, target: np.ndarray) -> None:
         """Draw the target from the last goal towards the tool, with a cubic that has no corner at either end."""
+        ee_pos, ee_rot6d = situation.ee_pos, situation.ee_rot6d
         if part >= 1:
-            self.rest(ee_pos, ee_rot6d)
+            self.rest(situation)
             target[:] = self._goal
             return
         drawn = part * part * (3 - 2 * part)

@@ -8,7 +8,7 @@ This is not safety-rated software. It does not replace an emergency stop in hard
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
 import numpy as np
@@ -59,11 +59,13 @@ class Situation:
     """What the checks compare a target with: views that the control loop keeps up to date.
 
     Attributes:
-        previous: Target of the cycle before (10,): position, 6-D rotation, gripper.
+        previous: Target of the cycle before, in the arm's target space.
         q: Measured joint positions [rad].
         dq: Measured joint velocities [rad/s].
         ee_pos: Measured tool position (3,), base frame [m].
         ee_rot6d: Measured tool rotation (6,), base frame.
+        wanted: Joint positions that were asked for before motion was limited [rad]; filled by the check that limits
+            it, of no length for an arm that follows poses.
     """
 
     previous: np.ndarray
@@ -71,6 +73,7 @@ class Situation:
     dq: np.ndarray
     ee_pos: np.ndarray
     ee_rot6d: np.ndarray
+    wanted: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
 class Check(ABC):
@@ -109,9 +112,9 @@ class Gripper(Check):
 
     def apply(self, target: np.ndarray, situation: Situation) -> Clamp | Fault:
         """Clamp to the range."""
-        wanted = target[9]
-        target[9] = min(max(wanted, -1.0), 1.0)
-        return Clamp.NONE if target[9] == wanted else Clamp.GRIPPER
+        wanted = target[-1]
+        target[-1] = min(max(wanted, -1.0), 1.0)
+        return Clamp.NONE if target[-1] == wanted else Clamp.GRIPPER
 
 
 class Workspace(Check):
@@ -186,8 +189,8 @@ class JointRange(Check):
 class JointVelocity(Check):
     """Measured joint speeds are below their limits."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._high = np.array(limits.joint_velocity_radps)
+    def __init__(self, limits: Limits, overshoot: float = 1.0) -> None:
+        self._high = np.array(limits.joint_velocity_radps) * overshoot
 
     def apply(self, target: np.ndarray, situation: Situation) -> Clamp | Fault:
         """Stop above the limit."""
@@ -214,8 +217,8 @@ class Tracking(Check):
         return Clamp.NONE if self._away_s <= self._limits.tracking_time_s else Fault.TRACKING
 
 
-def checks(limits: PoseLimits, dt_s: float) -> list[Check]:
-    """All checks, in order, for a loop of period `dt_s` [s]."""
+def pose_checks(limits: PoseLimits, dt_s: float) -> list[Check]:
+    """All checks of targets that are poses, in order, for a loop of period `dt_s` [s]."""
     return [
         Finite(),
         Gripper(),

@@ -26,7 +26,7 @@ class TestTwinArm(ArmConformance):
 
     def test_is_the_environment_in_small_steps(self) -> None:
         """Held targets for 25 cycles are one control step of the environment that policies are trained in."""
-        from hardware.cycle import delta_to_target
+        from hardware.guidance import delta_to_target
 
         arm, environment = self.make(), make(EnvConfig())
         arm.open()

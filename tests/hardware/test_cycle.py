@@ -62,10 +62,13 @@ class Rig:
         self.layout = state_layout(self.arm.specs)
         self.now = 10**12
         self.sequence = self.operation = 0
+        self.is_alive = True
         self.run(1)
 
     def run(self, cycles: int) -> None:
         for _ in range(cycles):
+            if self.is_alive:
+                self.memory.words[Word.LEASE_ALIVE_NS] = self.now
             self.cycle.run(self.now)
             self.now += PERIOD
 

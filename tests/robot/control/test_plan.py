@@ -8,12 +8,17 @@ from hypothesis import strategies as st
 from robot.control.limits import PoseLimits
 from robot.control.plan import MAX_ROWS, Follower, Plan, Reject
 from robot.control.rotations import is_orthonormal
+from robot.control.safety import Situation
 from tests.robot.control.test_safety import LIMITS
 
 DT = 50_000_000
 MS = 1_000_000
 NOW = 10**12
 POS, ROT = np.array([0.5, 0.0, 0.3]), np.array([1.0, 0, 0, 0, 1, 0])
+
+
+def at(pos: np.ndarray) -> Situation:
+    return Situation(np.zeros(10), np.zeros(2), np.zeros(2), pos, ROT)
 
 
 def plan() -> Plan:
@@ -114,7 +119,7 @@ def follower() -> tuple[Plan, Follower]:
 
     p = plan()
     f = Follower(p, PoseLimits.from_mapping(LIMITS), shift)
-    f.rest(POS, ROT, gripper=0.0)
+    f.rest(at(POS), gripper=0.0)
     return p, f
 
 
@@ -122,11 +127,11 @@ def test_a_delta_starts_from_the_pose_reached_and_is_held() -> None:
     p, f = follower()
     p.add(1, NOW, DT, rows(0.05, 0.05), NOW)
     target = np.zeros(10)
-    f.fill(NOW, POS, ROT, target)
+    f.fill(NOW, at(POS), target)
     assert target[0] == pytest.approx(0.55)
-    f.fill(NOW + DT // 2, POS + 0.01, ROT, target)
+    f.fill(NOW + DT // 2, at(POS + 0.01), target)
     assert target[0] == pytest.approx(0.55)
-    f.fill(NOW + DT, POS + 0.02, ROT, target)
+    f.fill(NOW + DT, at(POS + 0.02), target)
     assert target[0] == pytest.approx(0.57)
 
 
@@ -135,7 +140,7 @@ def test_after_the_plan_it_holds_and_then_rests_within_the_bound() -> None:
     p.add(1, NOW, DT, np.array([[0.05, 1.0]]), NOW)
     pos, target, path = POS.copy(), np.zeros(10), []
     for cycle in range(250):
-        f.fill(NOW + cycle * 2 * MS, pos, ROT, target)
+        f.fill(NOW + cycle * 2 * MS, at(pos), target)
         assert is_orthonormal(target[3:9])
         pos += 0.05 * (target[:3] - pos)
         path.append(target[0])
@@ -154,12 +159,12 @@ def test_a_chunk_for_later_survives_the_rest_before_it() -> None:
     p, f = follower()
     p.add(1, NOW, DT, rows(0.05), NOW)
     target = np.zeros(10)
-    f.fill(NOW, POS, ROT, target)
+    f.fill(NOW, at(POS), target)
     p.add(2, NOW + 10 * DT, DT, rows(0.02), NOW + DT)
     for cycle in range(1, 10 * 25):
-        f.fill(NOW + cycle * 2 * MS, POS, ROT, target)
+        f.fill(NOW + cycle * 2 * MS, at(POS), target)
     assert f.is_resting
-    f.fill(NOW + 10 * DT, POS, ROT, target)
+    f.fill(NOW + 10 * DT, at(POS), target)
     assert target[0] == pytest.approx(0.52)
 
 
@@ -167,8 +172,8 @@ def test_brake_drops_the_plan() -> None:
     p, f = follower()
     p.add(1, NOW, DT, rows(*[0.05] * 20), NOW)
     target = np.zeros(10)
-    f.fill(NOW, POS, ROT, target)
+    f.fill(NOW, at(POS), target)
     f.brake(NOW + MS)
-    f.fill(NOW + 102 * MS, POS, ROT, target)
+    f.fill(NOW + 102 * MS, at(POS), target)
     assert f.is_resting
     np.testing.assert_allclose(target[:3], POS)

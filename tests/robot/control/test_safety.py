@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from robot.control.limits import PoseLimits
 from robot.control.rotations import angle_between, is_orthonormal
-from robot.control.safety import Clamp, Fault, Situation, checks
+from robot.control.safety import Clamp, Fault, Situation, pose_checks
 from robot.errors import SafetyError
 
 DT_S = 0.002
@@ -39,7 +39,7 @@ class Rig:
 
     def __init__(self, **changed: Any) -> None:
         self.limits = PoseLimits.from_mapping({**LIMITS, **changed})
-        self.checks = checks(self.limits, DT_S)
+        self.checks = pose_checks(self.limits, DT_S)
         self.previous = START.copy()
         self.q, self.dq = np.zeros(2), np.zeros(2)
         self.ee_pos, self.ee_rot6d = START[:3].copy(), START[3:9].copy()
