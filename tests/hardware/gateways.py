@@ -26,6 +26,12 @@ def new_gateway(listen: Listen) -> Gateway:
     return Gateway(arm.specs, limits("fake"), SharedMemory.create(), listen, 0.5)
 
 
+def watch(client: BridgeClient, count: int = 300) -> None:
+    """Read states, as somebody does to whom something will happen."""
+    for _ in range(count):
+        client.state()
+
+
 class StandIn:
     """Serves a gateway in a thread, and does in another what a real-time process would: no motion, only answers."""
 

@@ -17,7 +17,7 @@ from robot.bridge.wire import Frame, FrameType, Reason, chunk_payload, encode, p
 from robot.contract import ActionChunk
 from robot.control.plan import Reject
 from robot.errors import BridgeError, LeaseError
-from tests.hardware.gateways import StandIn, standing_in
+from tests.hardware.gateways import StandIn, standing_in, watch
 
 ROWS = np.full((4, 7), 0.1)
 DT_S = 0.05
@@ -136,8 +136,7 @@ def test_teleop_takes_over_from_a_policy_at_standstill(bridge: StandIn, driver: 
         time.sleep(0.01)
         hand.acquire()
         with pytest.raises(LeaseError, match="'hand' has taken the arm over"):
-            for _ in range(50):
-                driver.state()
+            watch(driver)
         driver.state()
         with pytest.raises(LeaseError, match="BUSY: 'hand' drives the arm with priority teleop, yours is policy"):
             driver.acquire(blend=True)
@@ -167,8 +166,7 @@ def test_the_end_of_a_lease_is_said_once(bridge: StandIn, driver: BridgeClient) 
     driver.state()
     bridge.memory.words[Word.LEASE_UNTIL_NS] = 0
     with pytest.raises(LeaseError, match="no sign of life"):
-        for _ in range(50):
-            driver.state()
+        watch(driver)
     driver.state()
 
 

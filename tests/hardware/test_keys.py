@@ -14,7 +14,7 @@ from hardware.keys import BridgeKeys, authorise, make, revoke
 from robot.bridge.curve import ClientKeys
 from robot.cli import main
 from robot.errors import BridgeError
-from tests.hardware.gateways import StandIn, standing_in
+from tests.hardware.gateways import StandIn, standing_in, watch
 
 
 @pytest.fixture
@@ -156,11 +156,10 @@ def test_clients_are_authorised_and_revoked_while_the_bridge_runs(folder: Path) 
         authorise(folder, folder / "mallory.key")
         with bridge.client(keys=folder / "mallory.key_secret") as client:
             client.acquire()
-            client.state()
+            watch(client, 60)
             revoke(folder, "mallory")
             with pytest.raises(BridgeError, match="No client of this session is known"):
-                for _ in range(600):
-                    client.state()
+                watch(client)
             assert bridge.gateway.front.lease.holder(time.monotonic_ns()) == ""
             with pytest.raises(BridgeError, match="Connect anew"):
                 client.acquire()

@@ -35,7 +35,7 @@ def test_state_is_status_target_and_what_is_measured() -> None:
     assert views["observation.state"].tolist() == [layout.size - 2, layout.size - 1]
 
 
-@pytest.mark.parametrize("key", ["boot_id", "arm", "limits", "endpoints", "lease_ttl_s", "digest"])
+@pytest.mark.parametrize("key", ["boot_id", "arm", "limits", "endpoints", "lease_ttl_s", "status", "digest"])
 def test_a_missing_part_is_an_error(key: str) -> None:
     data: dict[str, Any] = schema().to_json()
     del data[key]
@@ -55,6 +55,22 @@ def test_another_layout_is_an_error() -> None:
     data["arm"]["state"][0]["shape"] = [3]
     with pytest.raises(BridgeError, match="lays its state out differently"):
         BridgeSchema.from_json(data)
+
+
+def test_another_versions_status_is_named() -> None:
+    data = schema().to_json()
+    data["status"] = [*STATUS[:-1], "tide"]
+    data["digest"] = "of theirs"
+    with pytest.raises(BridgeError, match="has tide more and outcome less than this side has"):
+        BridgeSchema.from_json(data)
+
+
+def test_a_policy_for_another_model_of_the_arm_is_refused() -> None:
+    got = schema()
+    got.require(got.arm.environment)
+    got.require(got.arm.environment, "abc")
+    with pytest.raises(BridgeError, match="model of the arm is abc, expected abd"):
+        got.require(got.arm.environment, "abd")
 
 
 def test_a_bridge_may_give_more_than_a_policy_wants() -> None:
