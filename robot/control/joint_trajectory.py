@@ -24,8 +24,9 @@ class JointTrajectory:
         self._pieces = np.zeros((capacity, 5, n))
         self._start, self._moment = np.zeros((3, n)), np.zeros((3, n))
         self._count = self._at = 0
-        self.plan(0, *self._start, np.array([1]), np.zeros((1, n)))
-        self.sample(0, *np.zeros((3, n)))
+        rest = np.zeros(n)
+        self.plan(0, rest, rest, rest, np.array([1]), rest[None])
+        self.sample(0, rest, rest.copy(), rest.copy())
 
     @property
     def end_ns(self) -> int:
