@@ -1,9 +1,11 @@
 """The arms by name. A new one is an entry here, a driver in its own file and a YAML file in `configs/arm/`."""
 
 import importlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+import robot.control
 from robot.contract import Arm
 from robot.control.limits import Limits, limits_from_mapping
 from robot.errors import BridgeError, ConfigError, unknown_name
@@ -11,11 +13,14 @@ from robot.sim.config import EnvConfig
 
 ARMS = {
     "twin": ("hardware.twin:TwinArm", "ee_pose"),
+    "twin_joints": ("hardware.twin_joints:TwinJoints", "joint_reference"),
     "fake": ("hardware.fake:FakeArm", "ee_pose"),
+    "franka": ("hardware.franka:FrankaArm", "joint_reference"),
 }
 """Class of each driver, and the space of its targets, which decides what its limits are."""
 
 
+MODELS = Path(robot.control.__file__).parent / "models"
 ACTION_SPACES = ("ee_delta", "ee_pose", "joint_position")
 
 
@@ -28,12 +33,16 @@ class ArmConfig:
         rate_hz: Rate of the control loop [Hz].
         action_space: What a policy sends: `ee_delta`, or where joints are followed `ee_pose`, `joint_position`.
         limits: What `robot.control.limits` wants for an arm of its target space, all of it.
+        model: Kinematics of an arm that follows joints: a name in `robot/control/models`.
+        device: What only this driver reads: an address, gains.
     """
 
     driver: str
     rate_hz: float
     limits: dict[str, Any]
     action_space: str = "ee_delta"
+    model: str = ""
+    device: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.action_space not in ACTION_SPACES:
@@ -65,8 +74,9 @@ def build(config: ArmConfig, env: EnvConfig) -> tuple[Arm, Limits]:
     try:
         driver = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
+        extra = "franka" if error.name == "franky" else "sim"
         raise BridgeError(
-            f"Arm {config.driver!r} needs the Python package {error.name!r}: `pip install '.[sim]'` in a checkout."
+            f"Arm {config.driver!r} needs the Python package {error.name!r}: `pip install '.[{extra}]'` in a checkout."
         ) from error
     return driver(config, env), limits
 
@@ -79,3 +89,17 @@ def to_json(config: ArmConfig, env: EnvConfig) -> dict[str, Any]:
 def from_json(data: dict[str, Any]) -> tuple[ArmConfig, EnvConfig]:
     """The configs that `to_json` wrote."""
     return ArmConfig(**data["arm"]), EnvConfig(**data["env"])
+
+
+def model_path(config: ArmConfig) -> Path | None:
+    """Where the kinematics of an arm are described, or None for one that needs none.
+
+    Raises:
+        UnknownNameError: There is no such model.
+    """
+    if not config.model:
+        return None
+    path = MODELS / f"{config.model}.xml"
+    if not path.exists():
+        raise unknown_name("model of an arm", config.model, [found.stem for found in MODELS.glob("*.xml")])
+    return path

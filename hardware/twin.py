@@ -38,7 +38,7 @@ class TwinArm(Arm):
         if env.robot != ROBOT:
             raise ConfigError(f"The twin's joints and limits are those of a {ROBOT}; env.robot is {env.robot}.")
         self._env = make(env)
-        self._stepper: Stepper = self._require_one_compiled_arm(env)
+        self._stepper: Stepper = self._require_one_compiled_arm(config, env)
         physics_hz = 1.0 / self._env.model.opt.timestep
         if not np.isclose(config.rate_hz, physics_hz):
             raise ConfigError(f"arm.rate_hz is {config.rate_hz}, the twin's physics runs at {physics_hz:.0f} Hz.")
@@ -51,7 +51,7 @@ class TwinArm(Arm):
         self._seen_views: dict[str, np.ndarray] = {}
         self._is_open = False
 
-    def _require_one_compiled_arm(self, env: EnvConfig) -> Stepper:
+    def _require_one_compiled_arm(self, config: ArmConfig, env: EnvConfig) -> Stepper:
         stepper, specs = self._env.stepper, self._env.specs
         if (
             stepper is None
@@ -62,6 +62,10 @@ class TwinArm(Arm):
             raise ConfigError(
                 f"The twin is one arm with a gripper behind OSC_POSE in the compiled stepper; {env.task} with "
                 f"{env.controller}, absolute={env.absolute} and lite_physics={env.lite_physics} is something else."
+            )
+        if config.action_space != specs.action_space:
+            raise ConfigError(
+                f"arm.action_space is {config.action_space}; the twin takes {specs.action_space}; arm=twin_joints more."
             )
         return stepper
 
@@ -119,8 +123,7 @@ class TwinArm(Arm):
             return
         out: dict[str, Any] = {key: np.empty(spec.shape) for key, spec in self.specs.environment.observation.items()}
         self._env.fill_observation(out)
-        fill_matrix(out[STATE][3:9], self._R)
-        self._stepper.set_goal_pose(out[STATE][:3], self._R)
+        self._hold(out[STATE])
         still = 0
         for _ in range(STOP_SUBSTEPS):
             still = still + 1 if np.abs(self._env.data.qvel[self._dof]).max() < STILL_RADPS else 0
@@ -128,6 +131,11 @@ class TwinArm(Arm):
                 return
             self._stepper.run(1)
         raise DeviceError("The twin has not come to rest.")
+
+    def _hold(self, observed: np.ndarray) -> None:
+        """Strive for the pose that is observed now."""
+        fill_matrix(observed[3:9], self._R)
+        self._stepper.set_goal_pose(observed[:3], self._R)
 
     def recover(self, seed: int | None = None) -> None:
         """Begin the scene of `seed`, the arm at its start pose."""

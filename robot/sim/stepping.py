@@ -67,6 +67,11 @@ class Stepper:
         return bool((self._arms["kind"] == plant.KINDS["OSC_POSE"]).all())
 
     @property
+    def follows_joints(self) -> bool:
+        """Whether `set_joint_reference` can be used: the controller is JOINT_POSITION."""
+        return bool((self._arms["kind"] == plant.KINDS["JOINT_POSITION"]).all())
+
+    @property
     def goal(self) -> tuple[np.ndarray, np.ndarray]:
         """Views of the first arm's goal: position (3,) [m] and rotation (3, 3) of the tool in the base frame."""
         return self._goals[0]
@@ -112,6 +117,23 @@ class Stepper:
         pos, mat = self._goals[arm]
         pos[:] = pos_base
         mat[:] = R_base_tool
+        self._flags[arm][0] = 0
+
+    def set_joint_reference(self, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, arm: int = 0) -> None:
+        """Let the joints follow a motion, of which this is the present; for JOINT_POSITION.
+
+        robosuite's controller accelerates joints by kp (goal - q) - kd dq. The goal at which that is what the motion
+        asks for, plus spring and damper on what is missing, is q + (kd dq + ddq) / kp.
+
+        Args:
+            q: Positions (n,) [rad].
+            dq: Velocities (n,).
+            ddq: Accelerations (n,).
+            arm: Which arm.
+        """
+        record = self._arms[arm]
+        n = len(q)
+        record["goal"][:n] = q + (record["kd"][:n] * dq + ddq) / record["kp"][:n]
         self._flags[arm][0] = 0
 
     def set_gripper(self, g: float, steps: float = 1.0, arm: int = 0) -> None:

@@ -93,3 +93,11 @@ def test_a_fake_arm_that_is_not_open_says_so() -> None:
     chosen = settings("arm=fake")
     with pytest.raises(DeviceError, match="open"):
         FakeArm(chosen.arm, chosen.env).write(np.zeros(10))
+
+
+class TestTwinJoints(ArmConformance):
+    def make(self) -> Arm:
+        from hardware.twin_joints import TwinJoints
+
+        chosen = settings("arm=twin_joints")
+        return TwinJoints(chosen.arm, chosen.env)
