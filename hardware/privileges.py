@@ -31,7 +31,10 @@ ELSEWHERE = (
 """The same where nobody logs in."""
 THROTTLED = "sudo sysctl -w kernel.sched_rt_runtime_us=-1"
 """Lets FIFO processes run where the kernel gives control groups no real-time budget."""
-LATENCY = 'echo \'KERNEL=="cpu_dma_latency", GROUP="realtime", MODE="0660"\' | sudo tee /etc/udev/rules.d/99-dma-latency.rules'
+LATENCY = (
+    'echo \'KERNEL=="cpu_dma_latency", GROUP="realtime", MODE="0660"\' | '
+    "sudo tee /etc/udev/rules.d/99-cpu-dma-latency.rules"
+)
 """Lets the group keep processors from sleeping deeply."""
 
 SHORTEST_SLICE_NS = 100_000

@@ -52,10 +52,20 @@ VERBS = {
         "make keys, and say which clients may connect to a bridge",
         "armature keys authorise=alice.key",
     ),
+    "doctor": Verb(
+        "hardware.doctor.command:main",
+        "say what this machine brings for a real-time bridge, and what to change",
+        "armature doctor arm=franka",
+    ),
     "deploy": Verb(
         "policies.deploy:main",
         "drive the arm behind a bridge with a checkpoint",
         "armature deploy checkpoint=runs/lift/diffusion episodes=10",
+    ),
+    "calibrate": Verb(
+        "robot.bridge.calibrate:main",
+        "measure how late the arm behind a bridge acts and its cameras see",
+        "armature calibrate latency axis=y out=latency.json",
     ),
 }
 
