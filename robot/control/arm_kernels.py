@@ -9,8 +9,8 @@ the body's origin. The last body is the tool. Capsule c belongs to body `owner[c
 import math
 
 import numpy as np
-from numba import njit
 
+from robot.control.compiling import entry, inner
 from robot.control.so3 import fill_exp, fill_log, fill_product, turn
 
 ROTATION_LENGTH_M = 0.3
@@ -23,36 +23,36 @@ DAMPING = 1e-8
 LONGEST_STEP_RAD = 0.5
 
 Tree = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-Range = tuple[np.ndarray, np.ndarray, np.ndarray, float]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def forward(tree: Tree, q: np.ndarray, R: np.ndarray, p: np.ndarray) -> None:
     """Fill rotation (B, 3, 3) and origin (B, 3) of every body in the base frame."""
     parent, joint, axis, place, attitude = tree
     vector, turned, held = np.empty(3), np.empty((3, 3)), np.empty((3, 3))
     for b in range(len(parent)):
+        for i in range(3):
+            vector[i] = q[joint[b]] * axis[joint[b], i] if joint[b] >= 0 else 0.0
+        fill_exp(vector, turned)
         if parent[b] < 0:
-            held[:], p[b] = attitude[b], place[b]
+            fill_product(attitude[b], turned, False, R[b])
+            for i in range(3):
+                p[b, i] = place[b, i]
         else:
-            fill_product(R[parent[b]], attitude[b], False, held)
+            fill_product(attitude[b], turned, False, held)
+            fill_product(R[parent[b]], held, False, R[b])
             turn(R[parent[b]], place[b], False, p[b])
             for i in range(3):
                 p[b, i] += p[parent[b], i]
-        if joint[b] < 0:
-            R[b] = held
-        else:
-            for i in range(3):
-                vector[i] = q[joint[b]] * axis[joint[b], i]
-            fill_exp(vector, turned)
-            fill_product(held, turned, False, R[b])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def fill_jacobian(tree: Tree, R: np.ndarray, p: np.ndarray, out: np.ndarray) -> None:
     """Fill (6, n): velocity and angular velocity of the tool in the base frame, by the joints' velocities."""
     parent, joint, axis, _, _ = tree
-    out[:] = 0.0
+    for j in range(out.shape[1]):
+        for i in range(6):
+            out[i, j] = 0.0
     b = len(parent) - 1
     tool, z = p[b], np.empty(3)
     while b >= 0:
@@ -65,7 +65,7 @@ def fill_jacobian(tree: Tree, R: np.ndarray, p: np.ndarray, out: np.ndarray) -> 
         b = parent[b]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def _fill_error(R: np.ndarray, p: np.ndarray, goal_R: np.ndarray, goal_p: np.ndarray, out: np.ndarray) -> float:
     """Fill what leads from tool to goal (6,) in the base frame, rotation as a length; half its square."""
     relative, vector = np.empty((3, 3)), np.empty(3)
@@ -80,7 +80,7 @@ def _fill_error(R: np.ndarray, p: np.ndarray, goal_R: np.ndarray, goal_p: np.nda
     return 0.5 * square
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def _solve(A: np.ndarray, b: np.ndarray) -> None:
     """Solve A x = b in place by Cholesky's factors of A, which is symmetric, positive, and given by its lower half."""
     n = len(b)
@@ -102,7 +102,7 @@ def _solve(A: np.ndarray, b: np.ndarray) -> None:
         b[i] /= A[i, i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def _fill_step(J: np.ndarray, error: np.ndarray, rest: np.ndarray, damping: float, out: np.ndarray) -> None:
     """Fill Jᵀ (J Jᵀ + λ)⁻¹ (e - J z) + z: towards the goal, and towards z as far as that leaves the tool alone."""
     n = J.shape[1]
@@ -122,18 +122,21 @@ def _fill_step(J: np.ndarray, error: np.ndarray, rest: np.ndarray, damping: floa
             out[k] += J[i, k] * b[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _hold_back(J: np.ndarray, error: np.ndarray, q: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
-    """Take the joints out of J that stand at an end of their range and would have to go on."""
+@inner
+def _weigh(J: np.ndarray, error: np.ndarray, q: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """Count J's rotation as a length, and take out the joints that stand at an end of their range and would go on."""
     for k in range(J.shape[1]):
+        for i in range(3, 6):
+            J[i, k] *= ROTATION_LENGTH_M
         pull = 0.0
         for i in range(6):
             pull += J[i, k] * error[i]
         if (q[k] <= low[k] and pull < 0.0) or (q[k] >= high[k] and pull > 0.0):
-            J[:, k] = 0.0
+            for i in range(6):
+                J[i, k] = 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def inverse(
     tree: Tree,
     goal_R: np.ndarray,
@@ -150,49 +153,53 @@ def inverse(
     n = len(q)
     (aim, gain), (low, high) = posture, bounds
     R, p = np.empty((len(tree[0]), 3, 3)), np.empty((len(tree[0]), 3))
-    J, error, rest, step, tried = np.empty((6, n)), np.empty(6), np.zeros(n), np.empty(n), np.empty(n)
-    for k in range(n):
-        q[k] = min(max(q[k], low[k]), high[k])
-    forward(tree, q, R, p)
+    J, error, rest, step, tried = np.empty((6, n)), np.empty(6), np.zeros(n), np.zeros(n), np.empty(n)
+    _walk(q, step, bounds, tried)
+    forward(tree, tried, R, p)
     cost = _fill_error(R[-1], p[-1], goal_R, goal_p, error)
     for k in range(n):
+        q[k] = tried[k]
         rest[k] = gain * math.sqrt(2.0 * cost) * (aim[k] - q[k])
     extra = 1.0
     for _ in range(ITERATIONS):
         fill_jacobian(tree, R, p, J)
-        J[3:] *= ROTATION_LENGTH_M
-        _hold_back(J, error, q, low, high)
+        _weigh(J, error, q, low, high)
         _fill_step(J, error, rest, DAMPING + extra * cost, step)
-        longest = 0.0
-        for k in range(n):
-            longest = max(longest, abs(step[k]))
-        scale = min(1.0, LONGEST_STEP_RAD / max(longest, 1e-300))
-        for k in range(n):
-            tried[k] = min(max(q[k] + scale * step[k], low[k]), high[k])
+        moved = _walk(q, step, bounds, tried)
         forward(tree, tried, R, p)
         new_cost = _fill_error(R[-1], p[-1], goal_R, goal_p, error)
-        if new_cost <= cost:
-            longest = 0.0
-            for k in range(n):
-                longest = max(longest, abs(tried[k] - q[k]))
-            q[:], cost, extra = tried, new_cost, max(0.1, 0.5 * extra)
-        else:
-            extra *= 8.0
+        is_better = new_cost <= cost
+        if not is_better:
             forward(tree, q, R, p)
-            _fill_error(R[-1], p[-1], goal_R, goal_p, error)
-        rest[:] = 0.0
-        if longest <= TOLERANCE:
+            new_cost = _fill_error(R[-1], p[-1], goal_R, goal_p, error)
+        cost, extra = new_cost, max(0.1, 0.5 * extra) if is_better else 8.0 * extra
+        for k in range(n):
+            rest[k] = 0.0
+            q[k] = tried[k] if is_better else q[k]
+        if moved <= TOLERANCE:
             break
-    lengths = error[:3], error[3:]
-    return math.sqrt(_square(lengths[0])), math.sqrt(_square(lengths[1])) / ROTATION_LENGTH_M
+    return math.sqrt(_square(error[:3])), math.sqrt(_square(error[3:])) / ROTATION_LENGTH_M
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
+def _walk(q: np.ndarray, step: np.ndarray, bounds: tuple[np.ndarray, np.ndarray], out: np.ndarray) -> float:
+    """Fill where a step leads, shortened to `LONGEST_STEP_RAD` and cut at the bounds; how far a joint moves at most."""
+    longest = LONGEST_STEP_RAD
+    for k in range(len(q)):
+        longest = max(longest, abs(step[k]))
+    moved = 0.0
+    for k in range(len(q)):
+        out[k] = min(max(q[k] + step[k] * LONGEST_STEP_RAD / longest, bounds[0][k]), bounds[1][k])
+        moved = max(moved, abs(out[k] - q[k]))
+    return moved
+
+
+@inner
 def _square(v: np.ndarray) -> float:
     return v[0] * v[0] + v[1] * v[1] + v[2] * v[2]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def place_capsules(owner: np.ndarray, ends: np.ndarray, R: np.ndarray, p: np.ndarray, out: np.ndarray) -> None:
     """Fill the ends (C, 2, 3) of every capsule's axis in the base frame."""
     for c in range(len(owner)):
@@ -202,7 +209,7 @@ def place_capsules(owner: np.ndarray, ends: np.ndarray, R: np.ndarray, p: np.nda
                 out[c, e, i] += p[owner[c], i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def axes_distance(first: np.ndarray, second: np.ndarray) -> float:
     """Least distance between two line segments, each given by its ends (2, 3) (Ericson 2004, "Real-Time Collision
     Detection", 5.1.9).
@@ -227,7 +234,7 @@ def axes_distance(first: np.ndarray, second: np.ndarray) -> float:
     return math.sqrt(total)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def least_distance(
     capsules: tuple[np.ndarray, np.ndarray], pairs: np.ndarray, over_table: np.ndarray, table_z_m: float
 ) -> tuple[float, int]:

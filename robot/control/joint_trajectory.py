@@ -5,8 +5,8 @@ pieces that meet with equal velocity and acceleration, planned and sampled in a 
 """
 
 import numpy as np
-from numba import njit
 
+from robot.control.compiling import entry
 from robot.control.knots import fill_knots, fill_moment, fill_piece, piece_at
 from robot.errors import SpecError
 
@@ -94,7 +94,7 @@ def check_waypoints(now_ns: int, times_ns: np.ndarray, waypoints: np.ndarray, wi
         raise SpecError("A waypoint is not finite.")
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def _plan(
     times_ns: np.ndarray,
     points: np.ndarray,
@@ -105,15 +105,17 @@ def _plan(
     h_s, chords, v, a = knots
     for k in range(count):
         h_s[k] = 1e-9 * (times_ns[k + 1] - times_ns[k])
-        chords[k] = points[k + 1] - points[k]
+        for j in range(points.shape[1]):
+            chords[k, j] = points[k + 1, j] - points[k, j]
     fill_knots(h_s[:count], chords[:count], 1, v[: count + 1], a[: count + 1])
     ends = np.empty((4, points.shape[1]))
     for k in range(count):
-        ends[0], ends[1], ends[2], ends[3] = v[k], a[k], v[k + 1], a[k + 1]
+        for j in range(points.shape[1]):
+            ends[0, j], ends[1, j], ends[2, j], ends[3, j] = v[k, j], a[k, j], v[k + 1, j], a[k + 1, j]
         fill_piece(chords[k], h_s[k], ends, pieces[k])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def _sample(
     times_ns: np.ndarray,
     points: np.ndarray,
@@ -123,14 +125,18 @@ def _sample(
 ) -> int:
     """Fill position, velocity and acceleration (3, n); the piece that they are on."""
     (start, pieces), (count, at, t_ns) = way, when
+    n = points.shape[1]
     if t_ns <= times_ns[0]:
-        moment[:] = start
+        for j in range(n):
+            moment[0, j], moment[1, j], moment[2, j] = start[0, j], start[1, j], start[2, j]
         return 0
     if t_ns >= times_ns[count]:
-        moment[0], moment[1:] = points[count], 0.0
+        for j in range(n):
+            moment[0, j], moment[1, j], moment[2, j] = points[count, j], 0.0, 0.0
         return count - 1
     at = piece_at(times_ns, count, t_ns, at)
     length_ns = times_ns[at + 1] - times_ns[at]
     fill_moment(pieces[at], (t_ns - times_ns[at]) / length_ns, 1e-9 * length_ns, moment)
-    moment[0] += points[at]
+    for j in range(n):
+        moment[0, j] += points[at, j]
     return at

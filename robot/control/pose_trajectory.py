@@ -9,8 +9,8 @@ depends on the frame that poses are given in.
 """
 
 import numpy as np
-from numba import njit
 
+from robot.control.compiling import entry
 from robot.control.joint_trajectory import check_waypoints
 from robot.control.knots import fill_knots, fill_moment, fill_piece, piece_at
 from robot.control.so3 import (
@@ -118,7 +118,7 @@ class PoseTrajectory:
         pos[:], rot6d[:], twist[:], acceleration[:] = state[:3], state[3:9], state[9:15], state[15:]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def _fill_frames(start: np.ndarray, goals: np.ndarray, frames: np.ndarray) -> int:
     """Index of the first rotation that is none, or -1."""
     if not fill_from_rot6d(start[3:9], frames[0]):
@@ -129,7 +129,7 @@ def _fill_frames(start: np.ndarray, goals: np.ndarray, frames: np.ndarray) -> in
     return -1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def _plan(
     times_ns: np.ndarray,
     points: np.ndarray,
@@ -142,24 +142,27 @@ def _plan(
     relative, body = np.empty((3, 3)), np.empty(3)
     for k in range(count):
         h_s[k] = 1e-9 * (times_ns[k + 1] - times_ns[k])
-        chords[k, :3] = points[k + 1] - points[k]
+        for i in range(3):
+            chords[k, i] = points[k + 1, i] - points[k, i]
         fill_product(frames[k], frames[k + 1], True, relative)
         fill_log(relative, chords[k, 3:])
     # In the body: d/dt (R ω) = R ω̇, as ω × ω is nothing.
-    turn(frames[0], v[0, 3:], True, body)
-    v[0, 3:] = body
-    turn(frames[0], a[0, 3:], True, body)
-    a[0, 3:] = body
+    for rates in (v, a):
+        turn(frames[0], rates[0, 3:], True, body)
+        for i in range(3):
+            rates[0, 3 + i] = body[i]
     fill_knots(h_s[:count], chords[:count], 3, v[: count + 1], a[: count + 1])
     ends = np.empty((4, 6))
     for k in range(count):
-        ends[0], ends[1], ends[2], ends[3] = v[k], a[k], v[k + 1], a[k + 1]
-        body[:] = a[k + 1, 3:]
+        for i in range(6):
+            ends[0, i], ends[1, i], ends[2, i], ends[3, i] = v[k, i], a[k, i], v[k + 1, i], a[k + 1, i]
+        for i in range(3):
+            body[i] = a[k + 1, 3 + i]
         fill_rotvec_rates(chords[k, 3:], v[k + 1, 3:], body, ends[2, 3:], ends[3, 3:])
         fill_piece(chords[k], h_s[k], ends, pieces[k])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def _sample(
     times_ns: np.ndarray,
     points: np.ndarray,
@@ -171,21 +174,25 @@ def _sample(
     """Fill a state (21,); the piece that it was on."""
     (start, pieces), (count, at, t_ns) = way, when
     if t_ns <= times_ns[0]:
-        state[:] = start
+        for i in range(START):
+            state[i] = start[i]
         return 0
     if t_ns >= times_ns[count]:
-        state[:3], state[9:] = points[count], 0.0
-        state[3:6], state[6:9] = frames[count, :, 0], frames[count, :, 1]
+        for i in range(9, START):
+            state[i] = 0.0
+        for i in range(3):
+            state[i], state[3 + i], state[6 + i] = points[count, i], frames[count, i, 0], frames[count, i, 1]
         return count - 1
     at = piece_at(times_ns, count, t_ns, at)
     length_ns = times_ns[at + 1] - times_ns[at]
     moment = np.empty((3, 6))
     fill_moment(pieces[at], (t_ns - times_ns[at]) / length_ns, 1e-9 * length_ns, moment)
-    state[:3], state[9:12], state[15:18] = points[at] + moment[0, :3], moment[1, :3], moment[2, :3]
     turned, R, rates = np.empty((3, 3)), np.empty((3, 3)), np.empty((2, 3))
     fill_exp(moment[0, 3:], turned)
     fill_product(frames[at], turned, False, R)
-    state[3:6], state[6:9] = R[:, 0], R[:, 1]
+    for i in range(3):
+        state[i], state[9 + i], state[15 + i] = points[at, i] + moment[0, i], moment[1, i], moment[2, i]
+        state[3 + i], state[6 + i] = R[i, 0], R[i, 1]
     fill_body_rates(moment[:, 3:], rates[0], rates[1])
     turn(R, rates[0], False, state[12:15])
     turn(R, rates[1], False, state[18:21])

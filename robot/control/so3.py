@@ -10,13 +10,14 @@ uses power series where the closed forms cancel.
 import math
 
 import numpy as np
-from numba import njit
+
+from robot.control.compiling import entry, inner
 
 SMALL = 0.25
 """Below this angle squared [rad²] power series replace the closed forms; six terms leave less than 1e-15."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def fill_product(a: np.ndarray, b: np.ndarray, is_transposed: bool, out: np.ndarray) -> None:
     """Fill a b, or aᵀ b, for 3 × 3 matrices."""
     for i in range(3):
@@ -27,7 +28,7 @@ def fill_product(a: np.ndarray, b: np.ndarray, is_transposed: bool, out: np.ndar
                 out[i, j] = a[i, 0] * b[0, j] + a[i, 1] * b[1, j] + a[i, 2] * b[2, j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def turn(R: np.ndarray, vector: np.ndarray, is_transposed: bool, out: np.ndarray) -> None:
     """Fill R v, or Rᵀ v; `out` is not `vector`."""
     for i in range(3):
@@ -37,7 +38,7 @@ def turn(R: np.ndarray, vector: np.ndarray, is_transposed: bool, out: np.ndarray
             out[i] = R[i, 0] * vector[0] + R[i, 1] * vector[1] + R[i, 2] * vector[2]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def fill_from_rot6d(rot6d: np.ndarray, out: np.ndarray) -> bool:
     """Fill the rotation (3, 3) nearest, by Gram-Schmidt, to two columns (6,); False where they are none."""
     a, b = rot6d[:3], rot6d[3:]
@@ -60,12 +61,12 @@ def fill_from_rot6d(rot6d: np.ndarray, out: np.ndarray) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def _series(x: float, c0: float, c1: float, c2: float, c3: float, c4: float, c5: float) -> float:
     return c0 + x * (c1 + x * (c2 + x * (c3 + x * (c4 + x * c5))))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def coefficients(x: float) -> tuple[float, float, float, float, float]:
     """sin θ / θ, A = (1 - cos θ) / θ², B = (θ - sin θ) / θ³, dA/dx and dB/dx, for x = θ²."""
     if x < SMALL:
@@ -81,7 +82,7 @@ def coefficients(x: float) -> tuple[float, float, float, float, float]:
     return sine / angle, a, b, (0.5 * sine / angle - a) / x, (0.5 * a - 1.5 * b) / x
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def fill_exp(rotvec: np.ndarray, out: np.ndarray) -> None:
     """Fill the rotation (3, 3) of a rotation vector, by way of its quaternion: orthonormal to rounding."""
     x, y, z = rotvec[0], rotvec[1], rotvec[2]
@@ -94,7 +95,7 @@ def fill_exp(rotvec: np.ndarray, out: np.ndarray) -> None:
     out[2, 0], out[2, 1], out[2, 2] = s * (x * z - y * w), s * (y * z + x * w), 1.0 - s * (x * x + y * y)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def fill_log(R: np.ndarray, out: np.ndarray) -> None:
     """Fill the rotation vector, at most π long, of a rotation (3, 3).
 
@@ -116,7 +117,7 @@ def fill_log(R: np.ndarray, out: np.ndarray) -> None:
     out[0], out[1], out[2] = scale * x, scale * y, scale * z
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def fill_body_rates(moment: np.ndarray, omega: np.ndarray, alpha: np.ndarray) -> None:
     """Fill angular velocity and acceleration in the body from rotation vector φ and its derivatives: rows of (3, 3).
 
@@ -129,7 +130,7 @@ def fill_body_rates(moment: np.ndarray, omega: np.ndarray, alpha: np.ndarray) ->
     _add_bending(phi, dphi, b, da, db, 1.0, alpha)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def fill_rotvec_rates(
     phi: np.ndarray, omega: np.ndarray, alpha: np.ndarray, dphi: np.ndarray, ddphi: np.ndarray
 ) -> None:
@@ -148,7 +149,7 @@ def fill_rotvec_rates(
     _fill_turned(phi, alpha, 0.5, c, ddphi)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def _fill_turned(phi: np.ndarray, v: np.ndarray, first: float, second: float, out: np.ndarray) -> None:
     """Fill v + first φ × v + second φ × (φ × v); `out` is not `v`."""
     x, y, z = phi[1] * v[2] - phi[2] * v[1], phi[2] * v[0] - phi[0] * v[2], phi[0] * v[1] - phi[1] * v[0]
@@ -157,7 +158,7 @@ def _fill_turned(phi: np.ndarray, v: np.ndarray, first: float, second: float, ou
     out[2] = v[2] + first * z + second * (phi[0] * y - phi[1] * x)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def _add_bending(
     phi: np.ndarray, dphi: np.ndarray, b: float, da: float, db: float, sign: float, out: np.ndarray
 ) -> None:
