@@ -35,6 +35,8 @@ START_S = 1.0
 STILL_RADPS = 0.02
 STILL_S = 0.025
 """For how long joints have to be slower than that: at a turning point they are for a moment, too."""
+STOP_HARDER = 1.4
+"""Motion is limited to about 0.7 of what the data sheets allow; a stop uses the rest."""
 STOP_S = 3.0
 """Longest way to rest."""
 TOOL_M, TOOL_RAD = 0.002, 0.01
@@ -76,6 +78,14 @@ def _specs(config: ArmConfig, device: FrankaConfig, env: EnvConfig) -> ArmSpecs:
     )
 
 
+def _harder(limits: JointLimits) -> JointLimits:
+    return replace(
+        limits,
+        joint_acceleration_radps2=tuple(STOP_HARDER * x for x in limits.joint_acceleration_radps2),
+        joint_jerk_radps3=tuple(STOP_HARDER * x for x in limits.joint_jerk_radps3),
+    )
+
+
 class FrankaArm(Arm):
     """Seven joints that follow references with compliance, and a hand with two fingers."""
 
@@ -96,7 +106,7 @@ class FrankaArm(Arm):
         path = model_path(config)
         if path is None:
             raise ConfigError("arm.model is empty, expected `panda`, which a Research 3 shares.")
-        self._braking, self._model = Braking(limits), ArmModel.load(path)
+        self._braking, self._model = Braking(_harder(limits)), ArmModel.load(path)
         self._reference, self._next = np.zeros((3, 7)), np.zeros((3, 7))
         self._braking.step(self._reference, 0.001, self._next)  # compiles it
         self._link = Link(self._device)
@@ -235,7 +245,7 @@ class FrankaArm(Arm):
         self._motion.set_reference(franky.JointReference(q=q, dq=dq, tau_ff=tau_ff))
 
     def stop(self) -> None:
-        """Brake as hard as the limits allow and hold; the fingers end the way that they are on and begin none.
+        """Brake as hard as the arm can and hold; the fingers end the way that they are on and begin none.
 
         Raises:
             DeviceError: The arm does not come to rest, or is not there to confirm it.
