@@ -57,6 +57,11 @@ VERBS = {
         "say what this machine brings for a real-time bridge, and what to change",
         "armature doctor arm=franka",
     ),
+    "watch": Verb(
+        "robot.bridge.watch:main",
+        "show a bridge live: state, lease, rates, clamps, faults",
+        "armature watch bridge=tcp://127.0.0.1:5555",
+    ),
     "deploy": Verb(
         "policies.deploy:main",
         "drive the arm behind a bridge with a checkpoint",
