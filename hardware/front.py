@@ -10,6 +10,7 @@ from hardware.lease import LeaseDesk
 from hardware.sessions import Sessions, Tally
 from hardware.shared_memory import SharedMemory
 from robot.bridge.schema import INDEX, STANDSTILL_RADPS, BridgeSchema, Mode
+from robot.bridge.wire import HEADER
 
 
 class Front:
@@ -23,6 +24,7 @@ class Front:
         sessions: Who is connected.
         tally: Frames refused on the command and control channels.
         estops: Frames refused on the e-stop channel, which has a thread of its own.
+        frame: A frame that holds it, to be sealed and sent.
         state: The newest state, as `refresh` read it.
         count: How many states the real-time process had written by then.
         planned_until_ns: When the last row of a chunk that was passed on ends.
@@ -32,7 +34,8 @@ class Front:
         self.schema, self.memory, self.keys = schema, memory, keys
         self.lease, self.sessions = LeaseDesk(memory.words), Sessions()
         self.tally, self.estops = Tally(), Tally()
-        self.state = np.zeros(schema.layout.size)
+        self.frame = bytearray(HEADER.size + 8 * schema.layout.size)
+        self.state = np.frombuffer(self.frame, np.float64, offset=HEADER.size)
         self.count = self.planned_until_ns = 0
         self._dq = schema.layout.views(self.state)["dq"]
         self._names = keys.names() if keys else {}

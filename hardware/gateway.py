@@ -1,6 +1,5 @@
 """The gateway: ZMQ on one side, shared memory on the other. It wakes when a state, a command or a request is there."""
 
-import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from hardware.requests import RequestDesk
 from hardware.shared_memory import Command, Kind, SharedMemory, Word
 from hardware.sockets import addresses, authenticator, bound, require_safe
 from robot.bridge.schema import INDEX, BridgeSchema
-from robot.bridge.wire import Frame, FrameType, Reason, chunk_rows, decode, encode
+from robot.bridge.wire import Frame, FrameType, Reason, chunk_rows, decode, seal
 from robot.contract import ArmSpecs
 from robot.control.limits import Limits
 from robot.control.plan import Reject
@@ -104,8 +103,9 @@ class Gateway:
         self._estop.start()
         every = max(1, round(self.schema.arm.rate_hz / state_hz))
         poller, wake_fd = zmq.Poller(), self._memory.states.wake_fd
-        for name in ("control", "command"):
-            poller.register(self._sockets[name], zmq.POLLIN)
+        control, command = self._sockets["control"], self._sockets["command"]
+        for socket in (control, command):
+            poller.register(socket, zmq.POLLIN)
         if wake_fd >= 0:
             poller.register(wake_fd, zmq.POLLIN)
         wait_ms = TICK_MS if wake_fd >= 0 else 1
@@ -114,16 +114,16 @@ class Gateway:
             ready = dict(poller.poll(wait_ms))
             now_ns = time.monotonic_ns()
             self._memory.words[Word.GATEWAY_ALIVE_NS] = now_ns
-            # What is read is what counts: states that came while we were busy are skipped.
             if wake_fd in ready:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(wake_fd)
-            self._publish(every)
-            if self._sockets["command"] in ready:
+                # States that came while we were busy are skipped: the newest is what counts.
+                os.eventfd_read(wake_fd)
+            if wake_fd in ready or wake_fd < 0:
+                self._publish(every)
+                self._requests.settle(now_ns)
+            if command in ready:
                 self._drain_commands()
-            if self._sockets["control"] in ready:
+            if control in ready:
                 self._drain_requests()
-            self._requests.settle(now_ns)
             if now_ns >= next_ns:
                 if is_over():
                     return
@@ -144,6 +144,7 @@ class Gateway:
         self._context.term()
 
     def _look_round(self, now_ns: int) -> None:
+        self._requests.settle(now_ns)
         if now_ns >= self._next_check_ns:
             self.front.forget_revoked()
             self._next_check_ns = now_ns + int(REVOKED_S * 1e9)
@@ -157,8 +158,8 @@ class Gateway:
         self._published = front.count
         front.state[INDEX["refused"]], front.state[INDEX["refusal"]] = self._refused, self._refusal
         front.state[INDEX["cameras_down"]] = self.cameras_down
-        frame = Frame(FrameType.STATE, front.state.tobytes(), self._boot_id, 0, front.count, time.monotonic_ns())
-        self._sockets["state"].send(encode(frame), zmq.DONTWAIT)
+        seal(front.frame, Frame(FrameType.STATE, b"", self._boot_id, 0, front.count, time.monotonic_ns()))
+        self._sockets["state"].send(front.frame, zmq.DONTWAIT)
 
     def _drain_commands(self) -> None:
         for _ in range(_DRAIN):

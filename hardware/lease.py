@@ -35,7 +35,8 @@ class LeaseDesk:
     """Writes the lease where the real-time process checks it for every chunk; it stops the arm when the lease ends."""
 
     def __init__(self, words: np.ndarray) -> None:
-        self._words = words
+        # A view that gives plain ints: an array makes an object of its own type for each.
+        self._words = memoryview(words)
         self._ttl_ns = 0
         self.name = ""
         """Of whoever held the lease last."""
@@ -58,7 +59,7 @@ class LeaseDesk:
             self._check_takeover(claim, is_moving)
         self.name, self._ttl_ns = claim.name, int(claim.ttl_s * 1e9)
         words = self._words
-        if int(words[Word.LEASE_SESSION]) != claim.session:
+        if words[Word.LEASE_SESSION] != claim.session:
             if takes_over and is_moving:
                 # The real-time process must know that this change is agreed before it sees it, and see no gap.
                 words[Word.LEASE_BLEND_SESSION] = claim.session
@@ -73,7 +74,7 @@ class LeaseDesk:
 
     def _check_takeover(self, claim: Claim, is_moving: bool) -> None:
         holder = f"BUSY: {self.name!r} drives the arm"
-        priority = Priority(int(self._words[Word.LEASE_PRIORITY]))
+        priority = Priority(self._words[Word.LEASE_PRIORITY])
         if claim.priority <= priority:
             raise LeaseError(
                 f"{holder} with priority {priority.name.lower()}, yours is {claim.priority.name.lower()}. Wait until "
@@ -89,7 +90,7 @@ class LeaseDesk:
         """Count a sign of life that was given at `alive_ns`; False if the session does not hold the lease any more."""
         if not self.holds(session, now_ns):
             return False
-        self._live(max(alive_ns, int(self._words[Word.LEASE_ALIVE_NS])))
+        self._live(max(alive_ns, self._words[Word.LEASE_ALIVE_NS]))
         return True
 
     def _live(self, alive_ns: int) -> None:
@@ -103,11 +104,11 @@ class LeaseDesk:
 
     def is_held(self, now_ns: int) -> bool:
         """Whether anybody holds the lease."""
-        return now_ns < int(self._words[Word.LEASE_UNTIL_NS])
+        return now_ns < self._words[Word.LEASE_UNTIL_NS]
 
     def holds(self, session: int, now_ns: int) -> bool:
         """Whether this session holds the lease. May be called from another thread."""
-        return self.is_held(now_ns) and session != 0 and int(self._words[Word.LEASE_SESSION]) == session
+        return self.is_held(now_ns) and session != 0 and self._words[Word.LEASE_SESSION] == session
 
     def holder(self, now_ns: int) -> str:
         """Name of whoever holds the lease now; empty for nobody."""

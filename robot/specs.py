@@ -7,9 +7,10 @@ frame and element names, so that datasets and checkpoints can say what their num
 
 import functools
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,23 +166,25 @@ class Layout:
 
     specs: tuple[ArraySpec, ...]
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         """Length of the flat vector."""
         return sum(math.prod(spec.shape) for spec in self.specs)
 
-    def _slices(self) -> Iterator[tuple[ArraySpec, slice]]:
-        start = 0
-        for spec in self.specs:
-            stop = start + math.prod(spec.shape)
-            yield spec, slice(start, stop)
-            start = stop
+    @functools.cached_property
+    def _parts(self) -> tuple[tuple[str, slice, tuple[int, ...]], ...]:
+        """Key, place and shape of each array; views are made for every state."""
+        stops = list(itertools.accumulate((math.prod(spec.shape) for spec in self.specs), initial=0))
+        return tuple(
+            (spec.key, slice(start, stop), spec.shape)
+            for spec, start, stop in zip(self.specs, stops, stops[1:], strict=False)
+        )
 
     def views(self, flat: np.ndarray) -> dict[str, np.ndarray]:
         """Arrays by key that share memory with `flat`, a float64 vector of `size`."""
         if flat.shape != (self.size,) or flat.dtype != np.float64:
             raise SpecError(f"Layout wants float64 of shape ({self.size},), got {flat.dtype} of shape {flat.shape}.")
-        return {spec.key: flat[part].reshape(spec.shape) for spec, part in self._slices()}
+        return {key: flat[part].reshape(shape) for key, part, shape in self._parts}
 
     def to_json(self) -> list[dict[str, Any]]:
         """The specs, in order."""

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,18 +31,21 @@ class BridgeState:
     """One state frame.
 
     Attributes:
-        values: Arrays by key: `status`, `target`, and what the driver measured.
         t_ns: When the arm was read, the bridge's CLOCK_MONOTONIC [ns].
     """
 
     def __init__(self, schema: BridgeSchema, flat: np.ndarray) -> None:
-        self.values = schema.layout.views(flat)
-        self._observation = schema.arm.environment.observation
+        self._schema, self._flat = schema, flat
         self.t_ns = int(self.status("t_ns"))
+
+    @cached_property
+    def values(self) -> dict[str, np.ndarray]:
+        """Arrays by key: `status`, `target`, and what the driver measured."""
+        return self._schema.layout.views(self._flat)
 
     def status(self, name: str) -> float:
         """One element of `status`, by its name in `robot.bridge.schema.STATUS`."""
-        return float(self.values["status"][INDEX[name]])
+        return float(self._flat[INDEX[name]])
 
     @property
     def mode(self) -> Mode:
@@ -55,7 +59,8 @@ class BridgeState:
 
     def observation(self) -> Observation:
         """What a policy sees, in the types of its specs."""
-        return {key: self.values[key].astype(spec.dtype) for key, spec in self._observation.items()}
+        specs = self._schema.arm.environment.observation
+        return {key: self.values[key].astype(spec.dtype) for key, spec in specs.items()}
 
 
 class BridgeClient:
@@ -257,11 +262,13 @@ class BridgeClient:
                 self._take_time(decode(control.recv()))
             if states in ready:
                 return states.recv()
-        if not states.poll(max(0, round(1000 * (until - time.monotonic())))):
+        states.setsockopt(zmq.RCVTIMEO, max(0, round(1000 * (until - time.monotonic()))))
+        try:
+            return states.recv()
+        except zmq.Again:
             raise BridgeError(
                 f"The bridge at {self.endpoint} has sent no state for {self.timeout_s} s: it has ended or hangs."
-            )
-        return states.recv()
+            ) from None
 
     def _take_time(self, frame: Frame) -> None:
         received_ns = time.monotonic_ns()

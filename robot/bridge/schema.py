@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 from robot.bridge.images import ImageStream
@@ -166,7 +167,7 @@ class BridgeSchema:
     lease_ttl_s: float
     images: dict[str, ImageStream] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         """Layout of the state frame."""
         return state_layout(self.arm)

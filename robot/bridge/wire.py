@@ -23,6 +23,8 @@ HEADER = struct.Struct("<IHHHHQQQqqIII")
 """magic, major, minor, type, flags, boot id, session, sequence, send time, execution time, length, reserved, CRC-32."""
 _CRC_AT = HEADER.size - 4
 _CRC = struct.Struct("<I")
+_CHUNK_HEAD = struct.Struct("<ddd")
+"""Distance of the rows in time [s], their count, their width."""
 _NO_CRC = _CRC.pack(0)
 
 
@@ -72,6 +74,7 @@ MAX_PAYLOAD = {
     FrameType.ESTOP: 4 * 1024,
     FrameType.IMAGE: 4096 * 4096 * 4 + 2048,
 }
+_TYPES = {int(kind): kind for kind in FrameType}
 MAX_FRAME = HEADER.size + max(size for kind, size in MAX_PAYLOAD.items() if kind != FrameType.IMAGE)
 """Longest accepted frame [bytes], for `zmq.MAXMSGSIZE`; the sockets of pictures have their own."""
 
@@ -129,27 +132,29 @@ def encode(frame: Frame) -> bytes:
     Raises:
         WireError: The payload is longer than its type allows, or a number does not fit its field.
     """
-    _check_length(frame.type, len(frame.payload))
+    data = bytearray(HEADER.size) + frame.payload
+    seal(data, frame)
+    return bytes(data)
+
+
+def seal(data: bytearray, frame: Frame) -> None:
+    """Write the header of a frame whose payload is in `data` already, behind the header's place.
+
+    Args:
+        data: Header and payload; a sender that is in a hurry fills the same one again and again.
+        frame: What the header says; its payload is not looked at.
+
+    Raises:
+        WireError: The payload is longer than its type allows, or a number does not fit its field.
+    """
+    length = len(data) - HEADER.size
+    _check_length(frame.type, length)
+    kind, fields = frame.type, (frame.boot_id, frame.session, frame.sequence, frame.t_send_ns, frame.t_exec_ns)
     try:
-        header = HEADER.pack(
-            MAGIC,
-            SCHEMA_MAJOR,
-            SCHEMA_MINOR,
-            frame.type,
-            0,
-            frame.boot_id,
-            frame.session,
-            frame.sequence,
-            frame.t_send_ns,
-            frame.t_exec_ns,
-            len(frame.payload),
-            0,
-            0,
-        )
+        HEADER.pack_into(data, 0, MAGIC, SCHEMA_MAJOR, SCHEMA_MINOR, kind, 0, *fields, length, 0, 0)
     except struct.error as error:
         raise WireError(f"A {frame.type.name} frame does not fit its header: {error}.", Reason.LENGTH) from error
-    crc = zlib.crc32(frame.payload, zlib.crc32(header))
-    return header[:_CRC_AT] + _CRC.pack(crc) + frame.payload
+    _CRC.pack_into(data, _CRC_AT, zlib.crc32(data))
 
 
 def decode(data: bytes) -> Frame:
@@ -179,8 +184,8 @@ def decode(data: bytes) -> Frame:
     if flags or reserved:
         raise WireError(f"The frame has unknown flags {flags:#x}, {reserved:#x}.", Reason.FLAGS)
     try:
-        frame_type = FrameType(kind)
-    except ValueError as error:
+        frame_type = _TYPES[kind]
+    except KeyError as error:
         raise WireError(f"Unknown frame type {kind}.", Reason.TYPE) from error
     _check_length(frame_type, length)
     return Frame(frame_type, payload, boot_id, session, sequence, t_send_ns, t_exec_ns)
@@ -195,8 +200,8 @@ def _check_length(frame_type: FrameType, length: int) -> None:
 
 def chunk_payload(rows: np.ndarray, dt_s: float) -> bytes:
     """Rows of actions (N, A) that are `dt_s` apart [s], for a CHUNK frame."""
-    head = np.array([dt_s, *rows.shape], np.float64)
-    return np.concatenate([head, np.asarray(rows, np.float64).ravel()]).astype("<f8").tobytes()
+    count, width = rows.shape
+    return _CHUNK_HEAD.pack(dt_s, count, width) + rows.astype("<f8").tobytes()
 
 
 def chunk_rows(frame: Frame) -> tuple[np.ndarray, float]:
@@ -208,7 +213,7 @@ def chunk_rows(frame: Frame) -> tuple[np.ndarray, float]:
     flat = frame.floats()
     if len(flat) < 3:
         raise WireError(f"A chunk of {len(flat)} numbers lacks its head of 3.", Reason.ROWS)
-    dt_s, count, width = flat[:3].tolist()
+    dt_s, count, width = _CHUNK_HEAD.unpack_from(frame.payload)
     whole = count >= 1 and width >= 1 and count * width == len(flat) - 3
     if not (whole and count.is_integer() and width.is_integer()):
         raise WireError(f"A chunk announces {count} × {width} numbers and carries {len(flat) - 3}.", Reason.ROWS)

@@ -69,20 +69,21 @@ def test_who_outranks_takes_over_at_standstill() -> None:
             desk.acquire(Claim(1, "policy", 0.5, priority, blend=True), S, True)
 
 
-class Watched(np.ndarray):
+class Watched(dict[int, int]):
     """Words that remember what was written to them, in order."""
 
-    writes: list[tuple[int, int]]
+    def __init__(self) -> None:
+        super().__init__(dict.fromkeys(Word, 0))
+        self.writes: list[tuple[int, int]] = []
 
-    def __setitem__(self, key: int, value: int) -> None:  # type: ignore[override]
-        self.writes.append((int(key), int(value)))
+    def __setitem__(self, key: int, value: int) -> None:
+        self.writes.append((key, value))
         super().__setitem__(key, value)
 
 
 def test_a_blend_is_agreed_before_the_session_changes_and_leaves_no_gap() -> None:
-    memory = words().view(Watched)
-    memory.writes = []
-    desk = LeaseDesk(memory)
+    memory, desk = Watched(), LeaseDesk(words())
+    desk._words = memory  # type: ignore[assignment]
     desk.acquire(Claim(1, "policy", 0.5), S, True)
     memory.writes.clear()
     desk.acquire(Claim(2, "teleop", 0.5, Priority.TELEOP, blend=True), S + S // 4, True)
