@@ -30,6 +30,7 @@ SILENT_S = 0.05
 """Without a new state for that long the robot counts as lost; it gives up on us after 20 ms itself."""
 POLL_S, EARLY_S = 0.00005, 0.00015
 """`read` sleeps until shortly before a state is due, and from then on looks for it at short intervals."""
+LONGEST_LOOK_S = 0.002
 START_S = 1.0
 """Until then the controller has taken over."""
 STILL_RADPS = 0.02
@@ -196,6 +197,7 @@ class FrankaArm(Arm):
     def _await(self, hand: Hand) -> franky.RobotState:
         """The robot's state of the next cycle; a snapshot that franky keeps, so that looking at it never blocks."""
         time.sleep(max(0.0, self._beat_s + 0.001 * (self._due_ms - self._beat_ms) - EARLY_S - time.monotonic()))
+        silent_s, last = 0.0, time.monotonic()
         while self._link.robot.is_in_control and not hand.fault:
             state = self._link.robot.state
             now = time.monotonic()
@@ -205,17 +207,22 @@ class FrankaArm(Arm):
                 late_ms, cycle_ms = now_ms - self._due_ms, self._cycle_ms
                 self._due_ms += -(-(2 * late_ms + cycle_ms) // (2 * cycle_ms)) * cycle_ms
                 return state
-            if now - self._beat_s > self._period_s + SILENT_S:
-                self._is_lost = True
-                raise self._failed(
-                    f"The Franka is silent: no state for {1e3 * SILENT_S:.0f} ms. It stops itself when it hears "
-                    "nothing. Check the cable, then recover."
-                )
+            # Time in which this process did not run says nothing about the robot.
+            silent_s, last = silent_s + min(now - last, LONGEST_LOOK_S), now
+            if silent_s > SILENT_S:
+                raise self._silent()
             time.sleep(POLL_S)
         if hand.fault:
             raise self._failed(hand.fault)
         text, self._is_lost = self._link.reason()
         raise self._failed(f"{text} Find the cause, then recover.")
+
+    def _silent(self) -> DeviceError:
+        self._is_lost = True
+        return self._failed(
+            f"The Franka is silent: no state for {1e3 * SILENT_S:.0f} ms. It stops itself when it hears nothing. Check "
+            "the cable, then recover."
+        )
 
     def _failed(self, text: str) -> DeviceError:
         self._fault = text
@@ -279,16 +286,18 @@ class FrankaArm(Arm):
             time.sleep(0.001)
 
     def _confirm_rest(self) -> None:
-        began = moved = time.monotonic()
+        began = moved = heard = time.monotonic()
         seen_ms = -1
         while True:
             state, now = self._link.robot.state, time.monotonic()
             if state.time.to_msec() != seen_ms:
-                seen_ms = state.time.to_msec()
+                seen_ms, heard = state.time.to_msec(), now
                 if np.abs(state.dq).max() > STILL_RADPS:
                     moved = now
                 elif now - moved > STILL_S:
                     break
+            elif now - heard > SILENT_S:
+                raise self._silent()
             if now - began > STOP_S:
                 raise DeviceError(f"The Franka has not come to rest within {STOP_S:.0f} s.")
             time.sleep(0.001)

@@ -147,6 +147,18 @@ def test_an_arm_unplugged_in_motion_is_noticed_and_comes_back(arm: FrankaArm, ro
     assert np.abs(measured(arm)["dq"]).max() < 0.05
 
 
+def test_a_stop_that_nobody_hears_is_not_confirmed(arm: FrankaArm, robot: Emulated) -> None:
+    lead(arm, 0.3, 0.2)
+    robot.unplug()
+    began = time.monotonic()
+    with pytest.raises(DeviceError, match="silent"):
+        arm.stop()
+    assert time.monotonic() - began < 2 * SOON_S
+    robot.plug_in()
+    arm.recover()
+    arm.stop()
+
+
 def test_a_robot_that_is_gone_says_so_and_the_next_one_is_taken(robot: Emulated) -> None:
     first = Emulated(own_address(1))
     arm = driver(first.address)
