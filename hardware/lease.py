@@ -36,7 +36,7 @@ class LeaseDesk:
 
     def __init__(self, words: np.ndarray) -> None:
         # A view that gives plain ints: an array makes an object of its own type for each.
-        self._words = memoryview(words)
+        self._words = words.data
         self._ttl_ns = 0
         self.name = ""
         """Of whoever held the lease last."""
