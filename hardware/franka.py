@@ -257,10 +257,9 @@ class FrankaArm(Arm):
         Raises:
             DeviceError: The arm does not come to rest, or is not there to confirm it.
         """
-        if not self._link.is_open:
+        if self._hand is None:
             return
-        if self._hand is not None:
-            self._hand.forget()
+        self._hand.forget()
         if self._is_lost:
             raise DeviceError(f"Nobody confirms that the arm rests. {self._fault}")
         try:

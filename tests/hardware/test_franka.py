@@ -169,6 +169,8 @@ def test_a_robot_that_is_gone_says_so_and_the_next_one_is_taken(robot: Emulated)
     with pytest.raises(DeviceError, match="Activate FCI"):
         arm.recover()
     fault(arm)
+    with pytest.raises(DeviceError, match="Nobody confirms"):
+        arm.stop()
     second = Emulated(own_address(1))
     arm.recover()
     measured(arm)
