@@ -37,6 +37,8 @@ class Meter:
         self.clamps.update(str(bit.name) for bit in Clamp if bit and bit in mask)
         if self._seen:
             self._remember(state.t_ns, self._seen[-1][1], counts)
+        else:
+            self._second_ns = state.t_ns
         self._seen.append((state.t_ns, counts))
         while len(self._seen) > 2 and state.t_ns - self._seen[1][0] >= WINDOW_NS:
             self._seen.popleft()
@@ -53,9 +55,7 @@ class Meter:
         return list(self._seconds[name])
 
     def _remember(self, t_ns: int, before: dict[str, int], after: dict[str, int]) -> None:
-        passed = (t_ns - self._second_ns) // 1_000_000_000 if self._second_ns else 0
-        if not self._second_ns:
-            self._second_ns = t_ns
+        passed = (t_ns - self._second_ns) // 1_000_000_000
         self._second_ns += passed * 1_000_000_000
         for name, seconds in self._seconds.items():
             seconds.extend([0] * min(passed, SECONDS))

@@ -1,6 +1,7 @@
 """What `armature watch` shows: styled lines from what is known of a bridge. No terminal, no socket, no clock."""
 
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,7 +67,10 @@ def lines(sight: Sight, has_unicode: bool = True) -> list[Line]:
     """Everything, top to bottom."""
     shown: list[Line] = [_head(sight)]
     if sight.trouble:
-        shown.append([("no bridge", "bad"), (f"  {sight.trouble}", "")])
+        # A sentence a line: terminals are narrow.
+        first, *more = re.split(r"(?<=[.:]) ", sight.trouble)
+        shown.append([(f"{'no bridge':<{_LABEL}}", "bad"), (first, "")])
+        shown += [[_label(""), (sentence, "")] for sentence in more]
     if sight.schema is None or sight.state is None:
         return shown
     shown += [
@@ -210,9 +214,9 @@ def _tool(schema: BridgeSchema, state: BridgeState) -> Line:
     inside = float(np.minimum(state.values["ee_pos"] - low, high - state.values["ee_pos"]).min())
     roll, pitch, yaw = np.degrees(roll_pitch_yaw(state.values["ee_rot6d"]))
     line = [
-        *(_label("tool"), (f"x {x:+.3f} y {y:+.3f} z {z:+.3f} m, ", "")),
+        *(_label("tool"), (f"x {x:+z.3f} y {y:+z.3f} z {z:+z.3f} m, ", "")),
         (f"{inside:.3f} m inside the box" if inside >= 0 else f"{-inside:.3f} m outside the box", _near(inside, 0.02)),
-        (f", roll {roll:+.0f} pitch {pitch:+.0f} yaw {yaw:+.0f} deg", ""),
+        (f", roll {roll:+z.0f} pitch {pitch:+z.0f} yaw {yaw:+z.0f} deg", ""),
     ]
     if (clearance := state.status("clearance_m")) != -1:
         least = getattr(schema.limits, "clearance_m", 0.0)
@@ -243,7 +247,7 @@ def _joints(schema: BridgeSchema, state: BridgeState, has_unicode: bool) -> list
         shown.append(
             [
                 *(_label(f"q{index + 1}"), (f"{low:+7.3f} ", "dim"), (_bar(part, has_unicode), style)),
-                *((f" {high:+7.3f}", "dim"), (f"  {q[index]:+7.3f} rad", style)),
+                *((f" {high:+7.3f}", "dim"), (f"  {q[index]:+z7.3f} rad", style)),
                 (f"  {100 * speed:3.0f}% of its speed", "bad" if speed > 1 else "warn" if speed > 0.9 else ""),
             ]
         )

@@ -149,7 +149,7 @@ def _show(watcher: Watcher, hz: float) -> int:
 
 def frame(rows: list[str]) -> str:
     """What makes a terminal show these rows and nothing else, without flicker."""
-    return "\x1b[H" + "\r\n".join(row + "\x1b[K" for row in rows) + "\x1b[J"
+    return "\x1b[H" + "\n".join(row + "\x1b[K" for row in rows) + "\x1b[J"
 
 
 def _has_unicode(stream: TextIO) -> bool:
