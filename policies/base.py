@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from policies.continuing import Method
 from policies.normalisation import Normalisation, Normaliser, Statistics
 from robot.contract import EnvironmentSpecs, PolicySpecs
 from robot.errors import ConfigError
@@ -20,6 +21,25 @@ Batch = dict[str, Tensor]
 
 Metrics = dict[str, Tensor]
 """Scalars by name. They stay on the device: reading one stalls it, so only the log does."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A batch of continuations for a head.
+
+    Attributes:
+        rows: Physical units, (B, horizon, A); anything where the weight is zero.
+        weights: (B, horizon).
+        method: See `Continuation`, like the next two.
+        beta: See there.
+        prior_std: See there.
+    """
+
+    rows: Tensor
+    weights: Tensor
+    method: Method
+    beta: float = 5.0
+    prior_std: float = 1.0
 
 
 class AbstractHead(nn.Module, ABC):
@@ -39,6 +59,19 @@ class AbstractHead(nn.Module, ABC):
             observation: In physical units.
             generator: Source of everything that is drawn.
         """
+
+    @property
+    def methods(self) -> dict[Method, int]:
+        """How `predict_after` can keep rows, and how many at most; nothing unless a head overrides both."""
+        return {}
+
+    def predict_after(self, observation: dict[str, Tensor], generator: torch.Generator, kept: Kept) -> Tensor:
+        """What `predict` gives, going on from rows that are planned. Not to be called in inference mode.
+
+        Raises:
+            ConfigError: The head cannot do this.
+        """
+        raise ConfigError(f"{type(self).__name__} cannot go on from rows that are planned already.")
 
     def prepare(self) -> None:
         """Called once when the weights are final and only `predict` follows: make whatever speeds it up."""

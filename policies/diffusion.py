@@ -4,29 +4,23 @@ Legend: B batch, A action, D observation, G conditioning.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from policies.base import AbstractHead, Batch, HeadConfig, Metrics, ObservationNormaliser
+from policies.base import AbstractHead, Batch, HeadConfig, Kept, Metrics, ObservationNormaliser
+from policies.continuing import Method
+from policies.guidance import Guidance
 from policies.normalisation import Normalisation, Normaliser, Statistics
 from policies.packed_unet import PackedUnet
+from policies.sampling import DdimSampler, Prediction
 from policies.unet import ConditionalUnet, UnetSizes
 from robot.contract import EnvironmentSpecs, PolicySpecs
 from robot.errors import ConfigError
-
-
-class Prediction(Enum):
-    """What the network is asked for; named as the command line spells it."""
-
-    epsilon = "epsilon"
-    """The noise in the sample, as Chi et al. do."""
-    sample = "sample"
-    """The actions without the noise: the same optimum, reached in fewer steps when training is short."""
 
 
 @dataclass(kw_only=True)
@@ -43,6 +37,9 @@ class DiffusionConfig(HeadConfig):
         prediction: What the network is asked for.
         train_timesteps: Steps of the diffusion process that the network is trained on.
         inference_timesteps: DDIM steps that make a chunk.
+        prefix_max: Longest beginning of a chunk that training shows without noise, so that a chunk can go on from
+            rows that will have been played when it is ready (Black et al. 2025, "Training-time action conditioning
+            for efficient real-time chunking"). 0 leaves the head as it is without.
     """
 
     n_obs_steps: int = 2
@@ -59,6 +56,7 @@ class DiffusionConfig(HeadConfig):
     prediction: Prediction = Prediction.sample
     train_timesteps: int = 100
     inference_timesteps: int = 8
+    prefix_max: int = 0
 
     def build(self, specs: EnvironmentSpecs, statistics: Statistics | None) -> "DiffusionHead":
         """The head for an environment (see `HeadConfig.build`)."""
@@ -87,6 +85,11 @@ class DiffusionConfig(HeadConfig):
                 f"policy.inference_timesteps is {self.inference_timesteps}, expected 1 to "
                 f"{self.train_timesteps} (policy.train_timesteps)."
             )
+        if not 0 <= self.prefix_max < self.horizon:
+            raise ConfigError(
+                f"policy.prefix_max is {self.prefix_max}, expected at least 0 and less than policy.horizon, "
+                f"{self.horizon}: at least one row has to be learned."
+            )
 
 
 class DiffusionHead(AbstractHead):
@@ -108,7 +111,8 @@ class DiffusionHead(AbstractHead):
         self.encoder = nn.Sequential(
             nn.Linear(specs.n_obs_steps * observation_size, width), nn.Mish(), nn.Linear(width, width)
         )
-        self.unet = ConditionalUnet(environment.action.shape[0], width, sizes)
+        self._prefix_max = config.prefix_max
+        self.unet = ConditionalUnet(environment.action.shape[0], width, sizes, mark_size=int(config.prefix_max > 0))
         self._prediction = config.prediction
         self._packed: PackedUnet | None = None
         # The noise schedule travels with the weights: what acts needs no diffusers, which takes seconds to import.
@@ -119,19 +123,41 @@ class DiffusionHead(AbstractHead):
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Mean squared error of the predicted noise (Ho et al. 2020, equation 14) or of the predicted actions.
 
-        Steps beyond the end of an episode count too: they repeat its last action, which teaches to hold it.
+        Steps beyond the end of an episode count too: they repeat its last action, which teaches to hold it. Rows of
+        a prefix are free of noise and do not count.
         """
         actions = self.action(batch["action"])
         noise = torch.randn_like(actions)
         steps = torch.randint(len(self.signal), actions.shape[:1], device=actions.device)
         share = self.signal[steps, None, None]
         noisy = share.sqrt() * actions + (1 - share).sqrt() * noise
-        predicted = self.unet(noisy, self.unet.conditioning(self._condition(batch), steps))
+        film = self.unet.conditioning(self._condition(batch), steps)
         target = noise if self._prediction is Prediction.epsilon else actions
-        return F.mse_loss(predicted, target), {}
+        if not self._prefix_max:
+            return F.mse_loss(self.unet(noisy, film), target), {}
+        length = torch.randint(self._prefix_max + 1, (len(actions), 1), device=actions.device)
+        is_kept = torch.arange(actions.shape[1], device=actions.device) < length
+        error = F.mse_loss(self.unet(_marked(noisy, actions, is_kept), film), target, reduction="none").mean(-1)
+        return error[~is_kept].mean(), {}
 
     def predict(self, observation: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         """Denoise a chunk by DDIM; (B, horizon, A)."""
+        return self._denoised(observation, generator, None)
+
+    @property
+    def methods(self) -> dict[Method, int]:
+        """Every diffusion head can be guided; one that was trained with prefixes takes them."""
+        horizon = self.specs.horizon
+        prefix = {Method.prefix: self._prefix_max} if self._prefix_max else {}
+        return {**prefix, Method.guided: horizon, Method.constant: horizon}
+
+    def predict_after(self, observation: dict[str, Tensor], generator: torch.Generator, kept: Kept) -> Tensor:
+        """Denoise a chunk that goes on from rows that are planned; (B, horizon, A)."""
+        if kept.method not in self.methods:
+            return super().predict_after(observation, generator, kept)
+        return self._denoised(observation, generator, kept)
+
+    def _denoised(self, observation: dict[str, Tensor], generator: torch.Generator, kept: Kept | None) -> Tensor:
         condition = self._condition(observation)
         shape = (len(condition), self.specs.horizon, *self.specs.environment.action.shape)
         sample = torch.randn(shape, generator=generator, device=generator.device).to(condition)
@@ -140,15 +166,41 @@ class DiffusionHead(AbstractHead):
         films = self.unet.conditioning(
             condition.repeat(len(steps), 1), steps.repeat_interleave(len(condition))
         ).unflatten(0, (len(steps), len(condition)))
-        denoise = self.unet if self._packed is None or len(sample) > 1 else self._packed
+        is_kept, rows = torch.zeros(sample.shape[:2], dtype=torch.bool, device=sample.device), sample
+        guidance = None
+        if kept is not None:
+            rows = self.action(kept.rows.to(sample)).clamp(-1, 1)
+            if kept.method is Method.prefix:
+                is_kept = kept.weights.to(sample.device) >= 1
+            else:
+                guidance = Guidance(sampler, rows, kept)
         for index, film in enumerate(films):
-            sample = sampler.step(index, denoise(sample, film), sample)
-        return self.action.restore(sample)
+            denoise = self._denoiser(
+                film, rows, is_kept, differentiable=kept is not None and kept.method is Method.guided
+            )
+            if guidance is None:
+                sample = sampler.step(index, denoise(sample), sample)
+            else:
+                sample = guidance.step(index, denoise, sample)
+        return self.action.restore(torch.where(is_kept.unsqueeze(-1), rows, sample) if self._prefix_max else sample)
 
     def prepare(self) -> None:
         """Pack the network for one observation at a time on a CPU."""
         if self.action.centre.device.type == "cpu":
             self._packed = PackedUnet(self.unet)
+
+    def _denoiser(
+        self, film: Tensor, rows: Tensor, is_kept: Tensor, differentiable: bool
+    ) -> Callable[[Tensor], Tensor]:
+        """The network at one denoising step, as a function of the sample."""
+        is_packed = self._packed is not None and len(film) == 1 and not differentiable
+        network: Callable[[Tensor, Tensor], Tensor] = self.unet
+        if is_packed:
+            assert self._packed is not None
+            network = self._packed
+        if not self._prefix_max:
+            return lambda sample: network(sample, film)
+        return lambda sample: network(_marked(sample, rows, is_kept), film)
 
     def _condition(self, observation: dict[str, Tensor]) -> Tensor:
         """The observation history as one vector, (B, G)."""
@@ -172,28 +224,7 @@ def trailing_timesteps(train_timesteps: int, inference_timesteps: int) -> Tensor
     return spaced.round().long() - 1
 
 
-class DdimSampler:
-    """DDIM without added noise (Song et al. 2021, equation 12), with its coefficients tabulated."""
-
-    def __init__(self, signal: Tensor, prediction: Prediction) -> None:
-        """Tabulate.
-
-        Args:
-            signal: Share of the signal's variance at each step of the sampler, noisiest first.
-            prediction: What the network is asked for.
-        """
-        self._prediction = prediction
-        now = signal.tolist()
-        self._coefficients = [
-            (a**0.5, (1 - a) ** 0.5, b**0.5, (1 - b) ** 0.5) for a, b in zip(now, [*now[1:], 1.0], strict=True)
-        ]
-
-    def step(self, index: int, predicted: Tensor, sample: Tensor) -> Tensor:
-        """The sample one step less noisy, given what the network predicted from it."""
-        signal_now, noise_now, signal_next, noise_next = self._coefficients[index]
-        if self._prediction is Prediction.epsilon:
-            noise, clean = predicted, torch.add(sample, predicted, alpha=-noise_now).div_(signal_now)
-        else:
-            noise, clean = torch.add(sample, predicted, alpha=-signal_now).div_(noise_now), predicted
-        clean = clean.clamp(-1, 1)
-        return clean.mul_(signal_next).add_(noise, alpha=noise_next)
+def _marked(noisy: Tensor, rows: Tensor, is_kept: Tensor) -> Tensor:
+    """`noisy` with the kept rows as they are, and beside each row whether it is one: (B, T, A + 1)."""
+    mark = is_kept.unsqueeze(-1)
+    return torch.cat([torch.where(mark, rows, noisy), mark.to(noisy)], dim=-1)

@@ -1,6 +1,6 @@
 """The noise predictor of Diffusion Policy: a conditional 1-D U-Net (Chi et al. 2023, section III-A, and its code).
 
-Legend: B batch, T horizon, A action, C channels, G conditioning, F scales and biases of all blocks.
+Legend: B batch, T horizon, A action, M marks, C channels, G conditioning, F scales and biases of all blocks.
 
 What conditions it depends on the observation and on the denoising step, not on the sample. It is therefore a call of
 its own, `conditioning`, and a sampler makes that call once for all steps of a chunk.
@@ -29,11 +29,19 @@ class UnetSizes:
 class ConditionalUnet(nn.Module):
     """The noise predictor: levels of two residual blocks, FiLM-conditioned on observation and denoising step."""
 
-    def __init__(self, action_size: int, condition_size: int, sizes: UnetSizes) -> None:
+    def __init__(self, action_size: int, condition_size: int, sizes: UnetSizes, mark_size: int = 0) -> None:
+        """Draw the weights.
+
+        Args:
+            action_size: Width of a row that comes out.
+            condition_size: Width of what is observed.
+            sizes: Of the layers.
+            mark_size: Numbers beside each row that goes in, which say something about it.
+        """
         super().__init__()
         dims = sizes.down_dims
         self.step_embedding = StepEmbedding(sizes.step_embedding)
-        pairs = list(itertools.pairwise([action_size, *dims]))
+        pairs = list(itertools.pairwise([action_size + mark_size, *dims]))
         self.down = nn.ModuleList(self._level(c_in, c_out, sizes) for c_in, c_out in pairs)
         self.middle = self._level(dims[-1], dims[-1], sizes)
         self.up = nn.ModuleList(self._level(2 * c_out, c_in, sizes) for c_in, c_out in reversed(pairs[1:]))
@@ -63,7 +71,7 @@ class ConditionalUnet(nn.Module):
         return self.film(F.mish(torch.cat([self.step_embedding(steps), condition], dim=-1)))
 
     def forward(self, noisy: Tensor, film: Tensor) -> Tensor:
-        """The noise in `noisy` (B, T, A), given `conditioning`."""
+        """The noise in `noisy` (B, T, A + M), given `conditioning`; (B, T, A)."""
         films = iter(film.unsqueeze(-1).split(self.film_sizes, dim=1))
         x, skips = noisy.transpose(1, 2), []
         for index, level in enumerate(self.down):

@@ -7,6 +7,7 @@ import torch
 
 from policies.act import sinusoids
 from policies.base import AbstractHead, HeadConfig
+from policies.continuing import Continuation, Method
 from policies.ema import MovingAverage, decay
 from policies.head_policy import HeadPolicy
 from policies.trainer import Settings, Trainer, learning_rate
@@ -39,6 +40,11 @@ def ready(config: HeadConfig) -> Policy:
 class TestDiffusionPolicy(PolicyConformance):
     def make(self) -> Policy:
         return ready(diffusion())
+
+
+class TestPrefixPolicy(PolicyConformance):
+    def make(self) -> Policy:
+        return ready(diffusion(prefix_max=3))
 
 
 class TestACTPolicy(PolicyConformance):
@@ -125,6 +131,100 @@ def test_diffusion_draws() -> None:
     assert not torch.allclose(first, second)
 
 
+def continuation(method: Method, firm: int, rows: int = 6) -> Continuation:
+    planned = np.linspace(-0.5, 0.5, 2 * rows).reshape(rows, 2)
+    return Continuation(planned, np.repeat([1.0, 0.0], [firm, rows - firm]), method)
+
+
+@pytest.mark.parametrize("method", [Method.prefix, Method.constant])
+def test_firm_rows_come_out_as_they_went_in(method: Method) -> None:
+    policy = ready(diffusion(prefix_max=3))
+    assert isinstance(policy, HeadPolicy)
+    observation = TestPrefixPolicy().observation(policy)
+    told = continuation(method, firm=3)
+    chunk = policy.continue_from(observation, told)
+    np.testing.assert_allclose(chunk.actions[:3], told.rows[:3], atol=1e-6)
+    policy.reset(0)
+    again = policy.continue_from(observation, told)
+    np.testing.assert_array_equal(chunk.actions, again.actions)
+    policy.reset(0)
+    # What follows depends on them.
+    other = policy.continue_from(observation, Continuation(-told.rows, told.weights, method))
+    assert not np.allclose(chunk.actions[3:], other.actions[3:], atol=1e-4)
+
+
+def test_guidance_goes_through_the_network() -> None:
+    """What it does is tested on networks with a formula; here it only has to do something, the same every time."""
+    policy = ready(diffusion())
+    assert isinstance(policy, HeadPolicy)
+    observation, told = TestDiffusionPolicy().observation(policy), continuation(Method.guided, 3)
+    chunks = [policy.act(observation).actions]
+    for _ in range(2):
+        policy.reset(0)
+        chunks.append(policy.continue_from(observation, told).actions)
+    np.testing.assert_array_equal(chunks[1], chunks[2])
+    assert not np.allclose(chunks[0], chunks[1], atol=1e-3)
+
+
+@both
+def test_what_a_head_cannot_go_on_from_is_refused(make: Make) -> None:
+    policy = ready(make())
+    assert isinstance(policy, HeadPolicy)
+    assert policy.methods.keys() == ({Method.guided, Method.constant} if make is diffusion else set())
+    observation = TestDiffusionPolicy().observation(policy)
+    with pytest.raises(ConfigError, match="cannot go on from rows"):
+        policy.continue_from(observation, continuation(Method.prefix, 2))
+
+
+@pytest.mark.parametrize(
+    ("rows", "weights", "says"),
+    [
+        (np.zeros((4, 3)), np.ones(4), r"rows \(4, 3\)"),
+        (np.zeros((4, 2)), np.ones(5), r"weights \(5,\)"),
+        (np.zeros((4, 2)), np.full(4, 1.5), r"in \[0, 1\]"),
+        (np.zeros((4, 2)), np.full(4, np.nan), r"in \[0, 1\]"),
+        (np.full((4, 2), np.nan), np.ones(4), "not finite"),
+    ],
+)
+def test_plans_that_do_not_fit_are_refused(rows: np.ndarray, weights: np.ndarray, says: str) -> None:
+    policy = ready(diffusion())
+    assert isinstance(policy, HeadPolicy)
+    with pytest.raises(SpecError, match=says):
+        policy.continue_from(TestDiffusionPolicy().observation(policy), Continuation(rows, weights, Method.constant))
+
+
+def test_the_prefix_is_outside_the_loss() -> None:
+    """A network that answers zero is blamed for the rows after the prefix only, and is shown the prefix as it is."""
+    config = diffusion(prefix_max=7)
+    head: Any = head_of(config)
+    torch.nn.init.zeros_(head.unet.to_action.weight)
+    torch.nn.init.zeros_(head.unet.to_action.bias)
+    seen: list[torch.Tensor] = []
+    head.unet.down[0][0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].transpose(1, 2)))
+    batch = batch_of(config)
+    loss = head.loss(batch)[0]
+    actions, marks = head.action(batch["action"]), seen[0][..., -1] > 0
+    torch.testing.assert_close(loss, actions[~marks].square().mean())
+    torch.testing.assert_close(seen[0][..., :-1][marks], actions[marks])
+    lengths = marks.sum(1)
+    assert (marks == (torch.arange(8) < lengths[:, None])).all()
+    assert lengths.min() < 2
+    assert lengths.max() > 5
+
+
+def test_without_prefixes_a_head_is_what_it_was() -> None:
+    """Numbers from before there were prefixes: the same weights, the same draws, the same chunk."""
+    head = head_of(diffusion())
+    torch.manual_seed(3)
+    assert float(head.loss(batch_of(diffusion()))[0].detach()) == pytest.approx(0.24997037649, rel=1e-5)
+    batch = {key: value[:1] for key, value in batch_of(diffusion()).items()}
+    head.eval().requires_grad_(False)
+    head.prepare()
+    with torch.inference_mode():
+        chunk = head.predict(batch, torch.Generator().manual_seed(0))
+    assert chunk.flatten()[:3].tolist() == pytest.approx([-0.236534, -0.307858, -0.181915], abs=1e-5)
+
+
 def test_positions_are_sines_then_cosines() -> None:
     expected = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [0.84147, 0.01, 0.5403, 0.99995]]])
     torch.testing.assert_close(sinusoids(2, 4), expected, rtol=0, atol=1e-5)
@@ -139,6 +239,8 @@ def test_positions_are_sines_then_cosines() -> None:
         (diffusion(kernel_size=4), r"odd"),
         (diffusion(inference_timesteps=101), r"inference_timesteps is 101"),
         (diffusion(n_action_steps=9), r"n_action_steps 9"),
+        (diffusion(prefix_max=8), r"prefix_max is 8, expected at least 0 and less than policy.horizon, 8"),
+        (diffusion(prefix_max=-1), r"prefix_max is -1"),
         (act(width=33), r"n_heads"),
         (act(decoder_layers=0), r"decoder_layers is 0"),
         (act(dropout=1.0), r"dropout"),

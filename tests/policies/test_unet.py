@@ -3,8 +3,9 @@ import torch
 from diffusers import DDIMScheduler
 from torch import nn
 
-from policies.diffusion import DdimSampler, Prediction, noise_schedule, trailing_timesteps
+from policies.diffusion import noise_schedule, trailing_timesteps
 from policies.packed_unet import PackedUnet
+from policies.sampling import DdimSampler, Prediction
 from policies.unet import ConditionalUnet, StepEmbedding, UnetSizes
 
 SIZES = UnetSizes(down_dims=(16, 32, 64), kernel_size=5, n_groups=8, step_embedding=16)
@@ -60,15 +61,16 @@ def test_every_parameter_learns(unet: ConditionalUnet) -> None:
 
 @pytest.mark.parametrize("dims", [(16,), (16, 32), (8, 16, 32)])
 @pytest.mark.parametrize("horizon", [4, 16])
-def test_packed_is_the_same_function(dims: tuple[int, ...], horizon: int) -> None:
+@pytest.mark.parametrize("marks", [0, 1])
+def test_packed_is_the_same_function(dims: tuple[int, ...], horizon: int, marks: int) -> None:
     torch.manual_seed(1)
-    unet = ConditionalUnet(5, 10, UnetSizes(dims, 5, 8, 16))
+    unet = ConditionalUnet(5, 10, UnetSizes(dims, 5, 8, 16), marks)
     for value in unet.parameters():  # away from the initial values, where scales are near one and norms do nothing
         nn.init.normal_(value, std=0.3)
     packed = PackedUnet(unet)
     for step in (0, 99):
         film = unet.conditioning(torch.randn(1, 10), torch.tensor([step]))
-        noisy = torch.randn(1, horizon, 5)
+        noisy = torch.randn(1, horizon, 5 + marks)
         with torch.inference_mode():
             expected = unet(noisy, film)
             torch.testing.assert_close(packed(noisy, film), expected, rtol=1e-4, atol=1e-4)
