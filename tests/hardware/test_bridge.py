@@ -105,6 +105,15 @@ def settle(client: BridgeClient, *modes: Mode, within_s: float = 3.0) -> BridgeS
     return state
 
 
+def stay(client: BridgeClient, seconds: float) -> BridgeState:
+    """Show signs of life for a while."""
+    until = time.monotonic() + seconds
+    state = client.state()
+    while time.monotonic() < until:
+        state = client.state()
+    return state
+
+
 def drive(client: BridgeClient, seconds: float) -> BridgeState:
     state = client.state()
     for _ in range(round(seconds / DT_S)):
@@ -217,7 +226,7 @@ def test_homing_needs_standstill(driver: BridgeClient) -> None:
 
 def test_the_end_of_commands_is_a_stop_within_the_bound(driver: BridgeClient) -> None:
     driver.send_chunk(ActionChunk(np.repeat(UP, 4, axis=0), DT_S), driver.now_ns())
-    time.sleep(0.2)
+    stay(driver, 0.2)
     end = time.monotonic()
     speeds = []
     while time.monotonic() - end < 0.5:
@@ -263,8 +272,7 @@ def test_rubbish_on_every_channel_is_counted_and_survived(bridge: Running, drive
         good = encode(Frame(FrameType.REQUEST, pack({"op": "fly"}), driver._boot_id, 5, 1))
         dealer.send(good)
         dealer.close()
-    time.sleep(0.2)
-    after = driver.state()
+    after = stay(driver, 0.2)
     assert after.status("refused") == before + 26
     counters = driver.counters()
     assert counters["too short"] >= 9
@@ -304,9 +312,9 @@ def test_silence_of_the_holder_disarms(bridge: Running) -> None:
         client.arm()
         client._has_lease = False
         client.send_chunk(ActionChunk(np.repeat(UP, 40, axis=0), DT_S), client.now_ns())
-        time.sleep(0.15)
+        time.sleep(0.05)
         assert client.state().mode == Mode.ARMED
-        time.sleep(0.35)
+        time.sleep(0.3)
         state = client.state()
         assert state.mode == Mode.DISARMED
         assert state.status("lease") == 0

@@ -115,11 +115,11 @@ def test_a_million_frames() -> None:
     gateway.close()
 
 
-def over_sockets(bridge: Running, driver: BridgeClient, count: int, keys: ClientKeys | None) -> None:
+def over_sockets(bridge: Running, driver: BridgeClient, spy: int, count: int, keys: ClientKeys | None) -> None:
     """Send `count` frames through real sockets while somebody else drives; the arm must not notice."""
     pid = bridge.process.pid
     before, target = driver.counters(), driver.state().values["target"].copy()
-    hostile = Hostile(2, driver.schema.boot_id, driver._session, driver.now_ns)
+    hostile = Hostile(2, driver.schema.boot_id, spy, driver.now_ns)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     sockets = []
     for channel in ("command", "control", "estop"):
@@ -162,12 +162,16 @@ def test_a_hundred_thousand_frames_over_sockets(transport: str, tmp_path: Path) 
         overrides, client_keys = [f"keys={tmp_path}"], ClientKeys.load(path)
     elif transport == "ipc":
         overrides = [f"host=ipc://{tmp_path}/run"]
-    with running(*overrides) as bridge, bridge.client("driver", keys=path) as driver:
+    with (
+        running(*overrides) as bridge,
+        bridge.client("driver", keys=path) as driver,
+        bridge.client("spy", keys=path) as spy,
+    ):
         driver.acquire()
         driver.home(0)
         driver.arm()
         settle(driver, Mode.ARMED)
-        over_sockets(bridge, driver, 100_000, client_keys)
+        over_sockets(bridge, driver, spy._session, 100_000, client_keys)
 
 
 def test_a_frame_that_is_far_too_long_costs_its_sender_the_connection() -> None:
