@@ -154,9 +154,9 @@ class Cycle:
             return Reject.PERIOD
         if not np.isfinite(command.rows).all():
             return Reject.NOT_FINITE
-        if self._action.shape == (10,) and not _are_rotations(command.rows[:, 3:9]):
-            return Reject.ROTATION
         rows = np.clip(command.rows, self._low, self._high)
+        if self._action.shape == (10,) and not _are_rotations(rows[:, 3:9]):
+            return Reject.ROTATION
         reject = self._plan.add(command.number, command.t0_ns, command.dt_ns, rows, now_ns)
         if reject == Reject.NONE:
             self._follower.replan(now_ns, self._situation)

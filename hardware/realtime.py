@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hardware.arms import build, from_json
+from hardware.arms import build, from_json, model_path
 from hardware.cycle import Cycle
 from hardware.pacing import Pacer
 from hardware.privileges import become_real_time
@@ -36,14 +36,15 @@ def main(arguments: list[str]) -> int:
     memory, settings = SharedMemory(int(arguments[0])), json.loads(arguments[2])
     memory.states.wake_fd = int(arguments[1])
     try:
-        arm, limits = build(*from_json(settings))
+        config, env = from_json(settings)
+        arm, limits = build(config, env)
         arm.open()
     except ArmatureError as error:
         _tell({"error": str(error), "kind": type(error).__name__})
         return 1
     try:
         pacer = Pacer(arm.specs.rate_hz, arm.specs.clock, settings["spin_us"])
-        cycle = Cycle(arm, limits, memory, pacer)
+        cycle = Cycle(arm, limits, memory, pacer, model_path(config))
         _fits(arm)
         _warm_up(arm)
         granted = become_real_time(settings["priority"], settings["core"])

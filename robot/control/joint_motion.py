@@ -17,7 +17,7 @@ from robot.control.safety import Check, Clamp, Fault, Situation
 
 RANGE_MARGIN_RAD = 0.02
 """The reference keeps this far from the ends of a joint's range: the measured joint is never exactly where it is."""
-POLES_RADPS = (125.0, 40.0, 13.0)
+POLES_RADPS = (125.0, 60.0)
 """How quickly the filter follows: three poles at the first of these that keeps the joint inside its limits."""
 LONGEST_LEAD_S = 0.3
 ROUNDING = 1e-9
@@ -56,14 +56,20 @@ def _filter(
 
 
 @njit(cache=True, nogil=True)
-def _swings(aim: np.ndarray, speed: np.ndarray, bounds: np.ndarray) -> int:
-    """The joints that could not stop inside their range from `aim` at `speed`, as bits."""
-    swings = 0
-    for j in range(len(aim)):
-        _, lowest, highest = stopping_range(aim[j], speed[j], 0.0, bounds[3, j], bounds[4, j])
-        if lowest < bounds[0, j] or highest > bounds[1, j]:
-            swings |= 1 << j
-    return swings
+def _admissible(now: np.ndarray, after: np.ndarray, bounds: np.ndarray, dt_s: float) -> int:
+    """The joints that may go from one state (3, n) to another in a cycle, as bits: the limits, judged afresh."""
+    slack, good = 1.0 + 10 * ROUNDING, 0
+    for j in range(now.shape[1]):
+        low, high, most_dq, most_ddq, most_dddq = bounds[:, j]
+        q, dq, ddq = moved(now[0, j], now[1, j], now[2, j], 0.0, dt_s)
+        is_smooth = abs(after[2, j] - ddq) <= slack * most_dddq * dt_s
+        is_smooth &= abs(after[1, j] - dq) <= slack * most_dddq * dt_s**2 / 2
+        is_smooth &= abs(after[0, j] - q) <= slack * most_dddq * dt_s**3 / 6 + ROUNDING**1.5
+        is_slow = abs(after[1, j]) <= slack * most_dq and abs(after[2, j]) <= slack * most_ddq
+        _, lowest, highest = stopping_range(after[0, j], after[1, j], after[2, j], most_ddq, most_dddq)
+        if is_smooth and is_slow and lowest >= low - ROUNDING and highest <= high + ROUNDING:
+            good |= 1 << j
+    return good
 
 
 class JointMotion(Check):
@@ -92,6 +98,10 @@ class JointMotion(Check):
         self._ruckig, self._trajectory = Ruckig(n), Trajectory(n)
         self._next, self._lead_s = np.zeros((3, n)), np.zeros(n)
         self._all = (1 << n) - 1
+        # Compile now what a loop must not wait for.
+        state = np.vstack([0.5 * (self._bounds[0] + self._bounds[1]), np.zeros((2, n))])
+        _filter(state, state, self._bounds, self._poles, dt_s, self._next)
+        self._hurry(state, state, 0)
 
     def apply(self, target: np.ndarray, situation: Situation) -> Clamp | Fault:
         """Replace what is wanted, `target` (3 n + 1,), by the next state of the reference."""
@@ -114,38 +124,30 @@ class JointMotion(Check):
         return clamp
 
     def _hurry(self, now: np.ndarray, wanted: np.ndarray, safe: int) -> None:
-        """Fill the next state of the other joints with a step of the quickest way that ends in their range."""
-        others = np.array([not safe >> j & 1 for j in range(self._n)])
-        state = self._quickest(now, wanted, others)
-        if state is None:
-            # Without a way to what is wanted there is still one to rest.
-            state = np.empty((3, self._n))
-            self._braking.step(now, self._dt, state)
-        self._next[:, others] = state[:, others]
+        """Fill the next state of the other joints with a step of the quickest way, or of braking where that is none.
 
-    def _quickest(self, now: np.ndarray, wanted: np.ndarray, others: np.ndarray) -> np.ndarray | None:
-        """The state (3, n) one step along the quickest way, or None where there is none."""
-        low, high, most = self._bounds[:3]
+        Ruckig keeps to the limits of motion but knows no range, and is not to be trusted with it either: whatever it
+        says is judged. Braking needs no judging, because every state so far was one from which it stays in the range.
+        """
+        most = self._bounds[2]
+        others = np.array([not safe >> j & 1 for j in range(self._n)])
         # What is wanted moves on while a joint is on its way: aim at where it will be.
         self._lead_s[~others] = 0.0
         speed = wanted[1] + self._lead_s * wanted[2]
         np.clip(speed, -0.95 * most, 0.95 * most, out=speed)
-        aim = np.clip(wanted[0] + 0.5 * self._lead_s * (wanted[1] + speed), low, high)
-        # A joint that is to arrive moving may be too fast to stop in its range, or swing beyond it on the way.
-        swings = _swings(aim, speed, self._bounds)
-        for _ in range(2):
-            speed[[bool(swings >> j & 1) for j in range(self._n)]] = 0.0
-            if not self._plan(now, aim, speed):
-                return None
-            swings = 0
-            for joint, extrema in enumerate(self._trajectory.position_extrema):
-                if extrema.min < low[joint] - ROUNDING or extrema.max > high[joint] + ROUNDING:
-                    swings |= 1 << joint
-            if not any(swings >> j & 1 and others[j] and speed[j] != 0.0 for j in range(self._n)):
-                break
-        durations = np.minimum(self._trajectory.independent_min_durations, LONGEST_LEAD_S)
-        np.maximum(0.0, durations - self._dt, out=self._lead_s)
-        return np.asarray(self._trajectory.at_time(self._dt))
+        aim = np.clip(wanted[0] + 0.5 * self._lead_s * (wanted[1] + speed), self._bounds[0], self._bounds[1])
+        good = 0
+        if self._plan(now, aim, speed):
+            quickest = np.asarray(self._trajectory.at_time(self._dt))
+            good = _admissible(now, quickest, self._bounds, self._dt)
+            durations = np.minimum(self._trajectory.independent_min_durations, LONGEST_LEAD_S)
+            np.maximum(0.0, durations - self._dt, out=self._lead_s)
+            self._next[:, others] = quickest[:, others]
+        if good | safe != self._all:
+            braked = np.empty((3, self._n))
+            self._braking.step(now, self._dt, braked)
+            lost = np.array([not (good | safe) >> j & 1 for j in range(self._n)])
+            self._next[:, lost] = braked[:, lost]
 
     def _plan(self, now: np.ndarray, q: np.ndarray, dq: np.ndarray) -> bool:
         self._input.current_position, self._input.current_velocity = now[0].tolist(), now[1].tolist()

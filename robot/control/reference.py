@@ -1,13 +1,15 @@
 """The reference: from rows of actions to the motion that an arm's joints are to follow, sampled in every cycle.
 
 Every row is a waypoint that is reached when the row ends. A new chunk replaces the waypoints from its beginning on, and
-the way to them begins in the state that was commanded last, so that neither velocity nor acceleration jumps. After the
-last waypoint the arm rests: a plan that nobody renews ends by itself.
+the way to them begins in the state that was commanded last, so that neither velocity nor acceleration jumps. Poses are
+joined by a way in SE(3), along which inverse kinematics finds the joints' waypoints; what the joints cannot do in time
+takes longer. After the last waypoint the arm rests: a plan that nobody renews ends by itself.
 """
 
 from enum import Enum
 
 import numpy as np
+from numba import njit
 
 from robot.control.action_spaces import (
     POSITION_SCALE_M,
@@ -27,21 +29,70 @@ from robot.control.safety import Clamp, Situation
 
 STILL_RADPS, STILL_RADPS2 = 1e-4, 1e-2
 """A reference slower than this rests."""
-ASTRAY_M, ASTRAY_RAD = 0.005, 0.05
-"""Farther from its way than this the reference has been held back; the next way begins where it is."""
-REACHED_M, REACHED_RAD = 0.001, 0.01
+ASTRAY_RAD = 0.1
+"""A reference farther than this from its way has been held back; the next way begins where it is."""
+REACHED_M, REACHED_RAD = 0.002, 0.02
 """Inverse kinematics that stays farther away than this is reported."""
 PEAK_OF_QUINTIC = 1.875
 """Highest speed of a quintic from rest to rest, as a part of its mean speed."""
+KNOT_S = 0.025
+"""Longest time between two waypoints of the joints on a way of poses."""
+KNOTS = 4 * MAX_ROWS
+SHARE = 0.8
+"""Part of the limits of speed and acceleration that waypoints ask for on average: the rest is for ways between them."""
+ROUNDS = 30
+
+
+@njit(cache=True, nogil=True)
+def _stretch(
+    times_s: np.ndarray, waypoints: np.ndarray, state: np.ndarray, most_dq: np.ndarray, most_ddq: np.ndarray
+) -> bool:
+    """Lengthen in place the times [s] from now to each waypoint (N, n), where joints would be too slow; whether it did.
+
+    A piece is as long as its mean velocity needs. Where mean velocities of neighbours, of which the last is rest, differ
+    by more than acceleration allows, the faster one is slowed, round by round: acceleration falls with the square
+    of the time.
+    """
+    count, n = waypoints.shape
+    lasts, mean = np.empty(count), np.empty((count, n))
+    for i in range(count):
+        lasts[i] = times_s[i] - (times_s[i - 1] if i else 0.0)
+        for j in range(n):
+            mean[i, j] = waypoints[i, j] - (waypoints[i - 1, j] if i else state[0, j])
+            lasts[i] = max(lasts[i], abs(mean[i, j]) / (SHARE * most_dq[j]))
+        mean[i] /= lasts[i]
+    for _ in range(ROUNDS):
+        is_settled = True
+        for i in range(count + 1):
+            worst, slower, faster = 1.0, 0.0, 0.0
+            over = 0.5 * ((lasts[i] if i < count else 0.0) + (lasts[i - 1] if i else lasts[0]))
+            for j in range(n):
+                after, before = mean[i, j] if i < count else 0.0, mean[i - 1, j] if i else state[1, j]
+                worst = max(worst, abs(after - before) / (over * SHARE * most_ddq[j]))
+                slower, faster = max(slower, abs(before) / most_dq[j]), max(faster, abs(after) / most_dq[j])
+            if worst > 1.01:
+                which = i if faster >= slower else i - 1
+                if which >= 0:
+                    by = min(1.5, worst**0.5)
+                    lasts[which] *= by
+                    mean[which] /= by
+                    is_settled = False
+        if is_settled:
+            break
+    total, is_longer = 0.0, False
+    for i in range(count):
+        total += lasts[i]
+        is_longer = is_longer or total > times_s[i] + 1e-6
+        times_s[i] = total
+    return is_longer
 
 
 class _Lead(Enum):
     """What the reference follows."""
 
     REST = 0
-    POSES = 1
-    JOINTS = 2
-    BRAKE = 3
+    WAY = 1
+    BRAKE = 2
 
 
 class JointFollower:
@@ -50,17 +101,21 @@ class JointFollower:
     def __init__(self, plan: Plan, limits: JointLimits, model: ArmModel, action_space: str) -> None:
         n = self._n = len(limits.joint_low_rad)
         self._plan, self._limits, self._model, self._space = plan, limits, model, action_space
+        model.set_range(np.array(limits.joint_low_rad), np.array(limits.joint_high_rad))
+        model.posture[:] = limits.home_q_rad
         self._low, self._high = np.array(limits.workspace_low_m), np.array(limits.workspace_high_m)
+        self._velocity = np.array(limits.joint_velocity_radps)
+        self._acceleration = np.array(limits.joint_acceleration_radps2)
         self._braking = Braking(limits)
-        self._poses, self._joints = PoseTrajectory(MAX_ROWS + 2), JointTrajectory(n, MAX_ROWS + 2)
+        self._poses, self._way = PoseTrajectory(MAX_ROWS + 2), JointTrajectory(n, KNOTS)
         self._lead, self._hold, self._gripper = _Lead.REST, np.zeros(n), 0.0
-        self._solved, self._solved_dq, self._solved_ns = np.zeros(n), np.zeros(n), 0
-        self._pos, self._rot6d = np.zeros(3), np.zeros(6)
-        self._twist, self._acceleration = np.zeros(6), np.zeros(6)
+        self._fill_ns = 0
         self.row_index = -1
         self.is_resting = True
         self.applied_sequence = -1
         self.clamp = self._way_clamp = Clamp.NONE
+        # Compile now what a loop must not wait for.
+        _stretch(np.ones(1), self._hold[None], np.zeros((3, n)), self._velocity, self._acceleration)
 
     def rest(self, situation: Situation, gripper: float | None = None) -> None:
         """Hold the reference where it is; where the arm is, if it has been moved away from its reference meanwhile."""
@@ -81,161 +136,121 @@ class JointFollower:
 
     def lead_home(self, now_ns: int, situation: Situation) -> bool:
         """Go to the home position, every joint within its share of its speed, all arriving together."""
-        n, home = self._n, np.array(self._limits.home_q_rad)
-        state = situation.previous[: 3 * n].reshape(3, n)
-        speed = np.array(self._limits.joint_velocity_radps) * self._limits.home_speed
+        home, state = np.array(self._limits.home_q_rad), self._state(situation)
+        speed = self._velocity * self._limits.home_speed
         way_s = max(0.5, float((PEAK_OF_QUINTIC * np.abs(home - state[0]) / speed).max()))
-        end_ns = np.array([now_ns + int(way_s * 1e9)], np.int64)
-        self._joints.plan(now_ns, *state, end_ns, home[None])
-        self._lead, self.is_resting = _Lead.JOINTS, False
+        self._way.plan(now_ns, *state, np.array([now_ns + int(way_s * 1e9)], np.int64), home[None])
+        self._lead, self.is_resting, self._way_clamp = _Lead.WAY, False, Clamp.NONE
         return True
 
     def replan(self, now_ns: int, situation: Situation) -> None:
         """Make the way through the rows that the plan holds now."""
         self._way_clamp = Clamp.NONE
-        begins, ends, rows, is_new = self._plan.pending()
+        begins, ends, rows, is_new = (part[self._plan.pending()[1] > now_ns] for part in self._plan.pending())
+        state, first = self._state(situation), int(np.argmax(is_new))
+        # Rows that were there before keep their waypoints, which lie on the old way; the new ones follow from its end.
+        # Nothing moves towards a row before the row begins: that is a waypoint, too.
+        times = np.append(begins[0], ends)[: first + 1]
+        old = np.array([self._old(now_ns, int(time), state) for time in times])
+        waypoints = old[:, 0]
         if self._space == "joint_position":
-            self._replan_joints(now_ns, situation, begins, ends, rows)
+            new_times, new = ends[first:], rows[first:, : self._n].astype(np.float64)
         else:
-            self._replan_poses(now_ns, situation, begins, ends, rows, is_new)
-        self.is_resting = False
+            new_times, new = self._through_poses(int(times[-1]), old[-1], begins, ends, rows, first)
+        times, waypoints = np.append(times, new_times), np.vstack([waypoints, new])
+        times, waypoints = times[times > now_ns], waypoints[times > now_ns]
+        times_s = 1e-9 * (times - now_ns)
+        if _stretch(times_s, waypoints, state, self._velocity, self._acceleration):
+            self._way_clamp |= Clamp.JOINT_MOTION
+        self._way.plan(now_ns, *state, now_ns + np.maximum.accumulate((1e9 * times_s).astype(np.int64)), waypoints)
+        self._lead, self.is_resting = _Lead.WAY, False
 
     def fill(self, now_ns: int, situation: Situation, target: np.ndarray) -> None:
         """Fill `target` (3 n + 1,) with what is wanted now."""
         n = self._n
         index, begins = self._plan.advance(now_ns)
-        self.row_index, self.clamp = index, self._way_clamp if index >= 0 else Clamp.NONE
+        self.row_index = index
         if index >= 0 and begins:
             self._gripper = float(self._plan.row(index)[-1])
             self.applied_sequence = self._plan.sequence(index)
-        wanted = target[: 3 * n].reshape(3, n)
-        now = situation.previous[: 3 * n].reshape(3, n)
-        if self._lead is _Lead.POSES:
-            self._fill_from_pose(now_ns, now, wanted)
-        elif self._lead is _Lead.JOINTS:
-            self._joints.sample(now_ns, *wanted)
+        wanted, now = target[: 3 * n].reshape(3, n), self._state(situation)
+        self.clamp = Clamp.NONE
+        if self._lead is _Lead.WAY:
+            self._way.sample(now_ns, *wanted)
+            self.clamp = self._way_clamp
         elif self._lead is _Lead.BRAKE:
-            self._braking.step(now, 1e-9 * max(1, now_ns - self._solved_ns), wanted)
+            self._braking.step(now, 1e-9 * max(1, now_ns - self._fill_ns), wanted)
         else:
             wanted[0], wanted[1:] = self._hold, 0.0
-        self._solved_ns = now_ns
+        self._fill_ns = now_ns
         target[-1] = self._gripper
-        if index < 0 and self._is_over(now_ns) and not self.is_resting and _is_still(now):
+        is_over = self._lead is not _Lead.WAY or self._way.is_over(now_ns)
+        if index < 0 and is_over and not self.is_resting and _is_still(now):
             self._hold[:] = now[0]
             self._lead, self.is_resting = _Lead.REST, True
 
-    def _is_over(self, now_ns: int) -> bool:
-        if self._lead is _Lead.POSES:
-            return self._poses.is_over(now_ns)
-        return self._lead is not _Lead.JOINTS or self._joints.is_over(now_ns)
+    def _state(self, situation: Situation) -> np.ndarray:
+        """The state (3, n) that was commanded last."""
+        return situation.previous[: 3 * self._n].reshape(3, self._n)
 
-    def _fill_from_pose(self, now_ns: int, now: np.ndarray, wanted: np.ndarray) -> None:
-        """The joints that take the tool to the pose of this moment, and how they have to move for it."""
-        self._poses.sample(now_ns, self._pos, self._rot6d, self._twist, self._acceleration)
-        error_m, error_rad = self._model.solve(self._solved, self._pos, self._rot6d, wanted[0])
-        if error_m > REACHED_M or error_rad > REACHED_RAD:
-            self.clamp |= Clamp.REACH
-        passed_s = 1e-9 * max(1, now_ns - self._solved_ns)
-        wanted[1] = (wanted[0] - self._solved) / passed_s
-        wanted[2] = (wanted[1] - self._solved_dq) / passed_s
-        self._solved[:], self._solved_dq[:] = wanted[0], wanted[1]
+    def _old(self, now_ns: int, t_ns: int, state: np.ndarray) -> np.ndarray:
+        """The state (3, n) of the old way at some time; of the reference now, if it has no way or was kept from it."""
+        if self._lead is _Lead.WAY:
+            old = np.zeros((3, self._n))
+            self._way.sample(now_ns, *old)
+            if np.abs(old[0] - state[0]).max() <= ASTRAY_RAD:
+                self._way.sample(t_ns, *old)
+                return old
+        return state.copy()
 
-    def _replan_joints(
-        self, now_ns: int, situation: Situation, begins: np.ndarray, ends: np.ndarray, rows: np.ndarray
-    ) -> None:
-        n = self._n
-        state = situation.previous[: 3 * n].reshape(3, n)
-        times, waypoints = ends, rows[:, :n].astype(np.float64)
-        if begins[0] > now_ns:
-            # Nothing moves towards a row before the row begins.
-            start = state[0].copy()
-            if self._lead is _Lead.JOINTS:
-                self._joints.sample(int(begins[0]), start, np.zeros(n), np.zeros(n))
-            times, waypoints = np.append(begins[0], ends), np.vstack([start, waypoints])
-        self._joints.plan(now_ns, *state, times, waypoints)
-        self._lead = _Lead.JOINTS
+    def _through_poses(
+        self, t0_ns: int, start: np.ndarray, begins: np.ndarray, ends: np.ndarray, rows: np.ndarray, first: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Times (N,) and joint positions (N, n) along a way through the poses of rows, from a state (3, n)."""
+        poses, jacobian = np.empty((len(rows) - first + 1, 9)), np.zeros((6, self._n))
+        self._model.pose(start[0], poses[0, :3], poses[0, 3:])
+        self._model.jacobian(start[0], jacobian)
+        for i, row in enumerate(rows[first:]):
+            self._next_pose(poses[i], row, 1e-9 * int(ends[first + i] - begins[first + i]), poses[i + 1])
+        rates = jacobian @ start[1], jacobian @ start[2]
+        self._poses.plan(t0_ns, poses[0, :3], poses[0, 3:], *rates, ends[first:], poses[1:])
+        times: list[int] = []
+        for begin, end in zip([t0_ns, *ends[first:-1].tolist()], ends[first:].tolist(), strict=True):
+            parts = min(4, -(-(end - begin) // int(KNOT_S * 1e9)))
+            times += [begin + (end - begin) * k // parts for k in range(1, parts + 1)]
+        times = times[: KNOTS - MAX_ROWS]
+        waypoints = np.empty((len(times), self._n))
+        pos, rot6d, unused = np.zeros(3), np.zeros(6), np.zeros((2, 6))
+        q = start[0]
+        for i, time in enumerate(times):
+            self._poses.sample(time, pos, rot6d, *unused)
+            error_m, error_rad = self._model.solve(q, pos, rot6d, waypoints[i])
+            if error_m > REACHED_M or error_rad > REACHED_RAD:
+                self._way_clamp |= Clamp.REACH
+            q = waypoints[i]
+        return np.array(times, np.int64), waypoints
 
-    def _replan_poses(
-        self,
-        now_ns: int,
-        situation: Situation,
-        begins: np.ndarray,
-        ends: np.ndarray,
-        rows: np.ndarray,
-        is_new: np.ndarray,
-    ) -> None:
-        """Rows that were there before keep their waypoints, which lie on the old way; new ones follow from its end."""
-        self._begin_poses(now_ns, situation)
-        first = int(np.argmax(is_new))
-        count = len(rows)
-        # One more waypoint at the beginning, so that nothing moves towards a row before the row begins.
-        times = np.empty(count + 1, np.int64)
-        positions, rot6ds = np.empty((count + 1, 3)), np.empty((count + 1, 6))
-        times[0], times[1:] = begins[0], ends
-        scratch = np.zeros(6), np.zeros(6)
-        for index in range(first + 1):
-            self._old_pose(int(times[index]), positions[index], rot6ds[index], scratch)
-        for index in range(first, count):
-            self._append(positions, rot6ds, index, rows[index], 1e-9 * int(ends[index] - begins[index]))
-        skipped = 0 if begins[0] > now_ns else 1
-        self._poses.plan(
-            now_ns,
-            *(self._start_pos, self._start_rot6d, self._start_twist, self._start_acceleration),
-            *(times[skipped:], positions[skipped:], rot6ds[skipped:]),
-        )
-        if self._lead is not _Lead.POSES:
-            self._solved[:] = situation.previous[: self._n]
-            self._solved_dq[:] = situation.previous[self._n : 2 * self._n]
-        self._lead = _Lead.POSES
-
-    def _begin_poses(self, now_ns: int, situation: Situation) -> None:
-        """The commanded state of the tool now: on the old way where the reference could keep to it."""
-        n = self._n
-        pos, rot6d = np.zeros(3), np.zeros(6)
-        self._model.pose(situation.previous[:n], pos, rot6d)
-        self._keeps_way = False
-        if self._lead is _Lead.POSES:
-            self._poses.sample(now_ns, self._pos, self._rot6d, self._twist, self._acceleration)
-            near = np.abs(pos - self._pos).max() <= ASTRAY_M
-            self._keeps_way = bool(near and angle_between(rot6d, self._rot6d) <= ASTRAY_RAD)
-        if self._keeps_way:
-            self._start_pos, self._start_rot6d = self._pos.copy(), self._rot6d.copy()
-            self._start_twist, self._start_acceleration = self._twist.copy(), self._acceleration.copy()
-            return
-        jacobian = np.zeros((6, n))
-        self._model.jacobian(situation.previous[:n], jacobian)
-        self._start_pos, self._start_rot6d = pos, rot6d
-        self._start_twist = jacobian @ situation.previous[n : 2 * n]
-        self._start_acceleration = jacobian @ situation.previous[2 * n : 3 * n]
-
-    def _old_pose(self, t_ns: int, pos: np.ndarray, rot6d: np.ndarray, scratch: tuple[np.ndarray, np.ndarray]) -> None:
-        if self._keeps_way:
-            self._poses.sample(t_ns, pos, rot6d, *scratch)
-        else:
-            pos[:], rot6d[:] = self._start_pos, self._start_rot6d
-
-    def _append(self, positions: np.ndarray, rot6ds: np.ndarray, index: int, row: np.ndarray, lasts_s: float) -> None:
-        """Waypoint `index + 1` from the one before it and a row: inside the box, and no faster than the tool may go."""
-        before, turned = positions[index], rot6ds[index]
-        pos, rot6d = positions[index + 1], rot6ds[index + 1]
+    def _next_pose(self, before: np.ndarray, row: np.ndarray, lasts_s: float, pose: np.ndarray) -> None:
+        """Fill the pose (9,) that a row leads to: inside the box, and no faster than the tool may go."""
+        pos, rot6d = pose[:3], pose[3:]
         if self._space == "ee_pose":
             pos[:] = row[:3]
             rot6d[:] = rot6d_from_matrix(matrix_from_rot6d(row[3:9]))
         else:
-            pos[:] = before + POSITION_SCALE_M * row[:3]
+            pos[:] = before[:3] + POSITION_SCALE_M * row[:3]
             turn = matrix_from_rotvec(ROTATION_SCALE_RAD * np.asarray(row[3:6], np.float64))
-            rot6d[:] = rot6d_from_matrix(turn @ matrix_from_rot6d(turned))
+            rot6d[:] = rot6d_from_matrix(turn @ matrix_from_rot6d(before[3:]))
         if ((pos < self._low) | (pos > self._high)).any():
             np.clip(pos, self._low, self._high, out=pos)
             self._way_clamp |= Clamp.WORKSPACE
-        way = pos - before
+        way = pos - before[:3]
         part = self._limits.linear_speed_mps * lasts_s / max(float(np.sqrt(way @ way)), 1e-9)
         if part < 1.0:
-            pos[:] = before + part * way
+            pos[:] = before[:3] + part * way
             self._way_clamp |= Clamp.LINEAR_SPEED
-        part = self._limits.angular_speed_radps * lasts_s / max(angle_between(turned, rot6d), 1e-9)
+        part = self._limits.angular_speed_radps * lasts_s / max(angle_between(before[3:], rot6d), 1e-9)
         if part < 1.0:
-            turn_part(turned, rot6d, part)
+            turn_part(before[3:], rot6d, part)
             self._way_clamp |= Clamp.ANGULAR_SPEED
 
 
