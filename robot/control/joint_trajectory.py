@@ -55,15 +55,16 @@ class JointTrajectory:
         """
         points, times = np.asarray(waypoints, np.float64), np.asarray(times_ns, np.int64)
         check_waypoints(now_ns, times, points, self._n, self._capacity)
-        start = np.array((q, dq, ddq), np.float64)
-        if start.shape != (3, self._n) or not np.isfinite(start).all():
+        start = np.concatenate((q, dq, ddq))
+        if len(start) != 3 * self._n or not np.isfinite(start).all():
             raise SpecError(
                 f"The state to start from is {start.tolist()}, expected finite numbers for {self._n} joints."
             )
         count = len(times)
-        self._start[:], self._points[0], self._points[1 : count + 1] = start, start[0], points
+        self._start[:] = start.reshape(3, self._n)
+        self._points[0], self._points[1 : count + 1] = self._start[0], points
         self._times_ns[0], self._times_ns[1 : count + 1] = now_ns, times
-        self._v[0], self._a[0] = start[1], start[2]
+        self._v[0], self._a[0] = self._start[1], self._start[2]
         _plan(self._times_ns, self._points, count, (self._h_s, self._chords, self._v, self._a), self._pieces)
         self._count, self._at = count, 0
 

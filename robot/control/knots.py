@@ -23,12 +23,17 @@ Everything is per group of `size` neighbouring columns: 1 for joints, each for i
 vectors, for which the path is then the same in any frame.
 """
 
+import math
+
 import numpy as np
 
 from robot.control.compiling import inner
 
 QUICK_START = 2.5
 """Of the five chords in the third coefficient, how many a first piece may begin with and still be shaped."""
+
+ROUNDING = 1e-12
+"""What is left, as a share, of a vector that has been taken away along another."""
 
 
 @inner
@@ -125,7 +130,7 @@ def _point_forward(h_s: np.ndarray, chords: np.ndarray, is_first_free: bool, v: 
     _cut(chords[1], v)
     if not is_first_free:
         _cut(chords[0], v)
-        if _dot(v, chords[1]) < 0.0:
+        if _dot(v, chords[1]) < -ROUNDING * math.sqrt(_dot(v, v) * _dot(chords[1], chords[1])):
             scale(v, 0.0)
     share = 1.0
     for side in range(2):
