@@ -6,7 +6,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware import pacing
@@ -47,6 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 stalls = st.one_of(st.integers(0, 100_000), st.integers(0, 3 * PERIOD), st.integers(0, 500 * PERIOD))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(stalls, stalls), min_size=2, max_size=100), st.sampled_from([0, 200]))
 def test_no_pattern_of_stalls_makes_a_burst(pattern: list[tuple[int, int]], spin_us: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot.bridge.images import ImageStream
@@ -106,6 +106,7 @@ def test_cameras_that_are_down() -> None:
     assert "front 640x480 at 30/s ok  wrist 640x480 at 30/s DOWN" in text(seen)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 200), st.integers(0, 40), st.booleans())
 def test_no_line_is_wider_and_no_picture_higher_than_the_terminal(width: int, height: int, has_unicode: bool) -> None:
     seen = sight(mode=Mode.FAULT, fault=Fault.ESTOP, lease=3)
