@@ -19,6 +19,8 @@ from robot.errors import BridgeError, LeaseError, WireError
 
 ATTEMPT_S = 0.5
 """How long one attempt of a request waits before it is made again on a new socket (ZMQ guide, "lazy pirate")."""
+HOMING_S = 30.0
+"""Longest way home."""
 CLOCK_SAMPLES = 8
 CLOCK_EVERY_S = 1.0
 """How often the clocks are compared while states are read."""
@@ -175,8 +177,19 @@ class BridgeClient:
         self._request("stop")
 
     def home(self, seed: int | None = None) -> None:
-        """Go to the start pose; a simulated arm begins the scene of `seed`. Needs standstill, and arming afterwards."""
-        self._request("home", seed=seed, timeout_s=max(self.timeout_s, 30.0))
+        """Go to the start pose; a simulated arm begins the scene of `seed`. Needs standstill, and arming afterwards.
+
+        Returns when the arm is there. Raises `BridgeError` if something stopped it on its way.
+        """
+        before = self.state().status("scene")
+        self._request("home", seed=seed, timeout_s=max(self.timeout_s, HOMING_S))
+        begun_ns, until = self.now_ns(), time.monotonic() + HOMING_S
+        while (state := self.state()).status("scene") <= before:
+            if state.mode != Mode.HOMING and state.t_ns > begun_ns:
+                raise BridgeError(f"The arm was stopped on its way home: {state.mode.name}.")
+            if time.monotonic() > until:
+                self.stop()
+                raise BridgeError(f"The arm has not come home in {HOMING_S:.0f} s and was stopped.")
 
     def estop(self) -> None:
         """Latch the e-stop. Returns when the driver has confirmed that the arm stands."""

@@ -47,7 +47,7 @@ ROUNDS = 30
 def _stretch(
     times_s: np.ndarray, waypoints: np.ndarray, state: np.ndarray, most_dq: np.ndarray, most_ddq: np.ndarray
 ) -> bool:
-    """Lengthen in place the times [s] from now to each waypoint (N, n), where joints would be too slow; whether it did.
+    """Lengthen in place the times [s] from now to each waypoint (N, n) that joints would be late at; whether it did.
 
     A piece is as long as its mean velocity needs. Where mean velocities of neighbours, of which the last is rest, differ
     by more than acceleration allows, the faster one is slowed, round by round: acceleration falls with the square
@@ -139,7 +139,9 @@ class JointFollower:
         home, state = np.array(self._limits.home_q_rad), self._state(situation)
         speed = self._velocity * self._limits.home_speed
         way_s = max(0.5, float((PEAK_OF_QUINTIC * np.abs(home - state[0]) / speed).max()))
-        self._way.plan(now_ns, *state, np.array([now_ns + int(way_s * 1e9)], np.int64), home[None])
+        self._way.plan(
+            now_ns, state[0], state[1], state[2], np.array([now_ns + int(way_s * 1e9)], np.int64), home[None]
+        )
         self._lead, self.is_resting, self._way_clamp = _Lead.WAY, False, Clamp.NONE
         return True
 
@@ -162,7 +164,8 @@ class JointFollower:
         times_s = 1e-9 * (times - now_ns)
         if _stretch(times_s, waypoints, state, self._velocity, self._acceleration):
             self._way_clamp |= Clamp.JOINT_MOTION
-        self._way.plan(now_ns, *state, now_ns + np.maximum.accumulate((1e9 * times_s).astype(np.int64)), waypoints)
+        ends_ns = now_ns + np.maximum.accumulate((1e9 * times_s).astype(np.int64))
+        self._way.plan(now_ns, state[0], state[1], state[2], ends_ns, waypoints)
         self._lead, self.is_resting = _Lead.WAY, False
 
     def fill(self, now_ns: int, situation: Situation, target: np.ndarray) -> None:
