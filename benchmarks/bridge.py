@@ -19,12 +19,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zmq
 
+from benchmarks.bridge_reference import Pickled
 from hardware.arms import ARM_SCHEMAS, ArmConfig, build
 from hardware.bridge import BridgeConfig
 from hardware.gateway import Gateway, Listen
@@ -32,8 +34,9 @@ from hardware.keys import BridgeKeys, authorise, make
 from hardware.shared_memory import Command, SharedMemory, Word
 from hardware.sockets import authenticator, bound
 from robot import config
-from robot.bridge.client import BridgeClient
+from robot.bridge.client import BridgeClient, BridgeState
 from robot.bridge.curve import ClientKeys
+from robot.bridge.image_client import ImageClient
 from robot.bridge.schema import INDEX, Mode, Outcome, state_layout
 from robot.bridge.wire import Frame, FrameType, chunk_payload, encode
 from robot.contract import ActionChunk
@@ -44,49 +47,8 @@ RATE_HZ = 500
 ROUNDS, SAMPLES, WARM_UP = 4, 500, 50
 """Rounds of each of the three, samples of each round."""
 ROWS, DT_S = np.zeros((16, 7)), 0.05
-CAMERA_S = 10.0
+WHOLE_S = 8.0
 FORK = multiprocessing.get_context("fork")
-
-# The reference as such servers are written: one REP socket, a dict of arrays either way, unpickled whoever it is from.
-PICKLED = """
-import sys, time, zmq, numpy as np
-role, endpoint, count, warm_up, rate, rows, keys = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:7]), sys.argv[7:]
-context = zmq.Context()
-sizes = {"status": 29, "target": 10, "q": 7, "dq": 7, "ee_pos": 3, "ee_rot6d": 6, "gripper": 2, "observation": 18}
-if role == "server":
-    socket = context.socket(zmq.REP)
-    if keys:
-        from zmq.auth.thread import ThreadAuthenticator
-        guard = ThreadAuthenticator(context)
-        guard.start()
-        guard.configure_curve(domain="*", location=keys[0])
-        socket.curve_server, socket.curve_secretkey = True, keys[1].encode()
-    socket.bind(endpoint)
-    print(socket.getsockopt_string(zmq.LAST_ENDPOINT), flush=True)
-    state = {key: np.zeros(size) for key, size in sizes.items()}
-    while True:
-        request = socket.recv_pyobj()
-        if request["method"] == "get_observations":
-            socket.send_pyobj({**state, "t_ns": time.monotonic_ns()})
-        else:
-            socket.send_pyobj({"t_ns": time.monotonic_ns()})
-socket = context.socket(zmq.REQ)
-if keys:
-    socket.curve_serverkey, socket.curve_publickey, socket.curve_secretkey = (key.encode() for key in keys)
-socket.connect(endpoint)
-next_s = time.monotonic()
-for index in range(count + warm_up):
-    next_s = max(next_s + 1 / rate, time.monotonic())
-    time.sleep(max(0.0, next_s - time.monotonic()))
-    begin = time.monotonic_ns()
-    socket.send_pyobj({"method": "get_observations"})
-    state = socket.recv_pyobj()
-    command = {"rows": np.zeros((rows, 7)), "dt_s": 0.05, "t0_ns": time.monotonic_ns()}
-    socket.send_pyobj({"method": "command", "args": command})
-    arrived = socket.recv_pyobj()["t_ns"]
-    if index >= warm_up:
-        print(arrived - begin, arrived - state["t_ns"])
-"""
 
 
 class Transport:
@@ -103,12 +65,15 @@ class Transport:
         self._folder = folder
 
     def listen(self) -> Listen:
+        """For a gateway."""
         return Listen(f"ipc://{self._folder}" if self.name == "ipc" else "127.0.0.1", 0, self._keys)
 
     def address(self, what: str) -> str:
+        """For one socket of a reference."""
         return f"ipc://{self._folder / what}" if self.name == "ipc" else "tcp://127.0.0.1:*"
 
     def keys(self) -> BridgeKeys | None:
+        """Of whoever listens."""
         return self._keys
 
     def arguments(self, role: str) -> list[str]:
@@ -156,6 +121,7 @@ class Ours:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[BridgeClient]:
+        """A client of them."""
         with process(self._gateway), process(self._loop):
             endpoint = self._told.recv()
             with BridgeClient(endpoint, "bench", keys=self._transport.client_keys) as client:
@@ -218,6 +184,7 @@ class Echo:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Any]:
+        """A socket that is answered."""
         with process(self._serve), zmq.Context() as context:
             socket = context.socket(zmq.DEALER)
             socket.setsockopt(zmq.LINGER, 0)
@@ -249,32 +216,6 @@ class Echo:
         raise AssertionError
 
 
-class Pickled:
-    """The usual server."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[str]:
-        server = subprocess.Popen(self._command("server", self._transport.address("rep")), stdout=-1, text=True)
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().strip()
-        finally:
-            server.kill()
-            server.communicate()
-
-    def _command(self, role: str, endpoint: str) -> list[str]:
-        numbers = map(str, (SAMPLES, WARM_UP, RATE_HZ, len(ROWS)))
-        return [sys.executable, "-c", PICKLED, role, endpoint, *numbers, *self._transport.arguments(role)]
-
-    def round(self, endpoint: str) -> np.ndarray:
-        """Rows (N, 2): from asking for a state to the command's arrival; the same from the state's reading [µs]."""
-        output = subprocess.run(self._command("client", endpoint), check=True, capture_output=True, text=True).stdout
-        return np.array([line.split() for line in output.splitlines()], np.float64) / 1e3
-
-
 def bridge_settings() -> BridgeConfig:
     arms: dict[str, type] = dict.fromkeys(ARM_SCHEMAS, ArmConfig)
     return config.load("bridge", BridgeConfig, ["arm=fake"], {"arm": arms, "env": ENV_SCHEMAS})
@@ -282,13 +223,17 @@ def bridge_settings() -> BridgeConfig:
 
 def emit(name: str, value: float, unit: str, better: str, against: str | None = None, other: float = 0.0) -> None:
     line = {"name": name, "value": round(value, 4), "unit": unit, "better": better, "against": against}
-    line |= {"other": round(other, 4), "ratio": round(value / other, 4)} if against else {"other": None, "ratio": None}
+    ratio = round(value / other, 4) if against and other else None
+    line |= {"other": round(other, 4) if against else None, "ratio": ratio}
     print(json.dumps(line), flush=True)
 
 
 def compare(transport: Transport) -> None:
     """Rounds of all three in turn, then the lines of this transport."""
-    ours, echo, pickled = Ours(transport), Echo(transport), Pickled(transport)
+    numbers = (SAMPLES, WARM_UP, RATE_HZ, len(ROWS))
+    keys = [transport.arguments(role) for role in ("server", "client")]
+    pickled = Pickled(transport.address("rep"), keys[0], keys[1], numbers)
+    ours, echo = Ours(transport), Echo(transport)
     mine, bare, theirs = [], [], []
     with ours.running() as client, echo.running() as socket, pickled.running() as endpoint:
         for _ in range(ROUNDS):
@@ -329,29 +274,85 @@ def whole_bridge(*overrides: str) -> Iterator[BridgeClient]:
         child.communicate(timeout=20)
 
 
-def next_cycle() -> None:
-    """How many periods after a state the loop has taken the command that was sent upon it."""
-    with whole_bridge() as client:
-        sent: dict[int, tuple[float, int]] = {}
-        periods, whole_ms = [], []
-        for _ in range(4 * SAMPLES):
+class Counting(ImageClient):
+    """Counts the pictures that come, all of them."""
+
+    received = 0
+
+    def _take(self, name: str, data: bytes) -> None:
+        super()._take(name, data)
+        self.received += 1
+
+
+@dataclass
+class Driven:
+    """What happened to commands that were sent upon every state of a whole bridge.
+
+    Attributes:
+        sent: How many commands.
+        lost: Of these, the ones that the loop did not take.
+        periods: Cycles from a state to the one that took its command, for each that a state told of.
+        pictures: Received from all cameras.
+    """
+
+    sent: int
+    lost: int
+    periods: np.ndarray
+    pictures: int
+
+
+def drive(client: BridgeClient, seconds: float) -> Driven:
+    """Answer every state with a command, and receive every picture meanwhile."""
+    sent: dict[int, float] = {}
+    periods, count, until = [], 0, time.monotonic() + seconds
+    before = client.state()
+    with Counting(client) as images:
+        first = images.received
+        while time.monotonic() < until:
             state = client.state()
             taken = int(state.status("last_sequence"))
             for number in [number for number in sent if number <= taken]:
-                cycle, written_ns = sent.pop(number)
-                periods.append(state.status("cycle") - cycle)
-                whole_ms.append((state.t_ns - written_ns) / 1e6)
-            sent[client.send_chunk(ActionChunk(ROWS, DT_S), client.now_ns())] = (state.status("cycle"), state.t_ns)
-    emit("taken in the next cycle", 100 * float(np.mean(np.array(periods) == 1)), "%", "higher")
+                periods.append(state.status("cycle") - sent.pop(number))
+            sent[client.send_chunk(ActionChunk(ROWS, DT_S), client.now_ns())] = state.status("cycle")
+            count += 1
+        after = settled(client)
+        pictures = images.received - first
+    # A DEALER drops nothing, so what was not taken was refused, rejected, or is after the last that was taken.
+    lost = sum(after.status(name) - before.status(name) for name in ("refused", "rejected"))
+    lost += max(sent, default=0) > after.status("last_sequence")
+    return Driven(count, round(lost), np.array(periods), pictures)
+
+
+def settled(client: BridgeClient) -> BridgeState:
+    """A state from after all that was sent."""
+    until = time.monotonic() + 0.1
+    state = client.state()
+    while time.monotonic() < until:
+        state = client.state()
+    return state
+
+
+def whole() -> None:
+    """Through the bridge as a user starts it, without cameras and with two."""
+    with whole_bridge() as client:
+        alone = drive(client, WHOLE_S)
+    with whole_bridge("cameras=[front:fake,side:fake]") as client:
+        seen = drive(client, WHOLE_S)
+    share = {name: 100 * float(np.mean(one.periods <= 1)) for name, one in (("alone", alone), ("seen", seen))}
+    emit("taken in the next cycle", share["alone"], "%", "higher")
+    emit("taken in the next cycle, two cameras", share["seen"], "%", "higher", "no cameras", share["alone"])
     for percent in (50, 99):
-        emit(f"state to command taken by the loop p{percent}", float(np.percentile(whole_ms, percent)), "ms", "lower")
+        periods = [float(np.percentile(one.periods, percent)) for one in (seen, alone)]
+        emit(f"state to taken, two cameras p{percent}", periods[0], "periods", "lower", "no cameras", periods[1])
+    emit(f"commands lost of {seen.sent}, two cameras", seen.lost, "commands", "lower", "no cameras", alone.lost)
+    emit("pictures received, two 640x480", seen.pictures / WHOLE_S, "1/s", "higher", "30 Hz each", 60.0)
 
 
 def main() -> None:
     for name in sys.argv[1:] or ("ipc", "tcp", "tcp+curve"):
         with tempfile.TemporaryDirectory() as folder:
             compare(Transport(name, Path(folder)))
-    next_cycle()
+    whole()
 
 
 if __name__ == "__main__":
