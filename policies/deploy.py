@@ -3,18 +3,22 @@
 import contextlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from policies.node import EpisodeResult, PolicyNode
+from policies.execution.asynchronous import AsynchronousConfig
+from policies.execution.base import ExecutionConfig
+from policies.execution.registry import EXECUTIONS, described
+from policies.node import EpisodeResult, NodeSettings, PolicyNode
 from policies.success import summary
 from robot import config
 from robot.bridge.client import BridgeClient
 from robot.contract import EnvironmentSpecs, Policy
+from robot.control.latency import Latency
 from robot.episodes.atomic import write_text
 from robot.errors import ConfigError
 
@@ -28,43 +32,54 @@ class DeployConfig:
 
     Attributes:
         checkpoint: Run folder, checkpoint, or `expert:<task>`.
+        execution: How chunks are played while the next one is made.
         bridge: Address of the bridge's control channel.
+        keys: Secret key file for a bridge that wants one.
         episodes: How many.
         seed: Of the first scene.
         limit_s: Longest episode [s].
         hold_s: How long the task has to stay fulfilled [s].
+        max_observation_age_s: An observation that is older stops the arm [s].
+        latency: File of `armature calibrate latency`; empty where nothing is to be compensated.
         device: Where the policy runs.
         threads: Threads of the policy on a CPU.
         out: Folder of `deployment.json`; beside the checkpoint if empty.
     """
 
+    execution: ExecutionConfig = field(default_factory=AsynchronousConfig)
     checkpoint: str
     bridge: str
+    keys: str
     episodes: int
     seed: int
     limit_s: float
     hold_s: float
+    max_observation_age_s: float
+    latency: str
     device: str
     threads: int
     out: str
 
     def __post_init__(self) -> None:
-        for key in ("episodes", "limit_s", "hold_s", "threads"):
+        for key in ("episodes", "limit_s", "hold_s", "max_observation_age_s", "threads"):
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key} is {getattr(self, key)}, expected more than 0.")
 
 
 def main(overrides: list[str]) -> int:
     """Run the episodes; 0 once all have been run, whether they succeeded or not."""
-    settings = config.load("deploy", DeployConfig, overrides)
+    settings = config.load("deploy", DeployConfig, overrides, {"execution": EXECUTIONS})
+    latency = Latency.load(settings.latency) if settings.latency else Latency.none()
     # Left in reverse: the arm stops and the lease is released before the worker is waited for.
     with contextlib.ExitStack() as stack:
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="policy"))
         policy = None if settings.checkpoint.startswith(EXPERT) else _load(settings)
-        client = stack.enter_context(BridgeClient(settings.bridge, name="deploy"))
+        client = stack.enter_context(BridgeClient(settings.bridge, name="deploy", keys=settings.keys))
         if policy is None:
             policy = _expert(settings.checkpoint.removeprefix(EXPERT), client.schema.arm.environment)
-        node = PolicyNode(client, policy, worker, settings.hold_s)
+        execution = settings.execution.build(policy)
+        driving = NodeSettings(settings.hold_s, settings.max_observation_age_s, latency)
+        node = PolicyNode(client, policy, execution, worker, driving)
         node.warm_up()
         client.acquire()
         before = client.state()
@@ -115,6 +130,8 @@ def _report(
     age = [value for result in results for value in result.observation_age_s]
     return {
         "checkpoint": settings.checkpoint,
+        "execution": described(settings.execution),
+        "latency": settings.latency,
         "episodes": len(results),
         "seed": settings.seed,
         "success_final": summary([result.success_final for result in results]),

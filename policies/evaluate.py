@@ -11,6 +11,9 @@ from omegaconf import MISSING
 
 from policies import checkpoint, success
 from policies.evaluation import EpisodeRecord, Evaluation, World, run_episodes
+from policies.execution.base import ExecutionConfig
+from policies.execution.registry import EXECUTIONS, described
+from policies.execution.synchronous import SynchronousConfig
 from robot.config import load
 from robot.episodes.atomic import write_text
 from robot.errors import ConfigError
@@ -27,6 +30,7 @@ class EvaluateConfig:
 
     Attributes:
         env: The world to evaluate in; its specs must be those that the policy was trained on.
+        execution: How chunks are played.
         checkpoint: A run, whose newest checkpoint is taken, or one checkpoint.
         episodes: Number of episodes.
         seed: Episode i begins from `seed + i`.
@@ -35,9 +39,11 @@ class EvaluateConfig:
         workers: Processes that run episodes; the result does not depend on their number.
         video_episodes: Of how many episodes, from the first, a video is made.
         device: torch's name of the device that the policy runs on.
+        delay: Control steps that pass from an observation to the chunk that answers it, whatever inference takes.
     """
 
     env: EnvConfig = field(default_factory=EnvConfig)
+    execution: ExecutionConfig = field(default_factory=SynchronousConfig)
     checkpoint: str = MISSING
     episodes: int = 50
     seed: int = 100_000
@@ -45,16 +51,17 @@ class EvaluateConfig:
     workers: int = 2
     video_episodes: int = 3
     device: str = "cpu"
+    delay: int = 0
 
     def __post_init__(self) -> None:
-        for key, least in (("episodes", 1), ("seed", 0), ("workers", 1), ("video_episodes", 0)):
+        for key, least in (("episodes", 1), ("seed", 0), ("workers", 1), ("video_episodes", 0), ("delay", 0)):
             if getattr(self, key) < least:
                 raise ConfigError(f"{key} is {getattr(self, key)}, expected at least {least}.")
 
 
 def main(overrides: list[str]) -> int:
     """Evaluate, write `evaluation.json` beside the checkpoints, and print the success rates."""
-    config = load("evaluate", EvaluateConfig, overrides, {"env": ENV_SCHEMAS})
+    config = load("evaluate", EvaluateConfig, overrides, {"env": ENV_SCHEMAS, "execution": EXECUTIONS})
     result = evaluate(config, partial(make, config.env))
     final, sticky = result["success_final"], result["success_sticky"]
     print(f"success at the end  {_percent(final)}\nsuccess at any time {_percent(sticky)}")
@@ -90,6 +97,8 @@ def evaluate(config: EvaluateConfig, world: World) -> dict[str, Any]:
         config.seed,
         config.video_episodes,
         Path(config.states) if states is not None else None,
+        config.execution,
+        config.delay,
     )
     records = run_episodes(job, config.episodes, config.workers)
     result = {
@@ -97,6 +106,8 @@ def evaluate(config: EvaluateConfig, world: World) -> dict[str, Any]:
         "step": description.step,
         "dataset": description.dataset,
         "env": asdict(config.env),
+        "execution": described(config.execution),
+        "delay": config.delay,
         "seed": config.seed,
         "states": None if states is None else {"file": config.states, "sha256": states.digest()},
         **summary(records),

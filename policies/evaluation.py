@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ import torch
 from tqdm import tqdm
 
 from policies.checkpoint import load_policy
-from robot.contract import Environment, EnvironmentSpecs, Policy
+from policies.execution.base import ExecutionConfig
+from policies.execution.simulated import ExecutedPolicy
+from policies.execution.synchronous import SynchronousConfig
+from robot.contract import Environment, EnvironmentSpecs
 from robot.errors import ArmatureError, CheckpointError, RenderingError
 from robot.loop import Step, rollout
 from robot.sim.evaluation_sets import EvaluationSet
@@ -35,6 +38,8 @@ class Evaluation:
         seed: Episode i begins from `seed + i`.
         video_episodes: The first so many episodes are filmed.
         states: File of an evaluation set; episode i begins at its state i. None: at what the seed gives.
+        execution: How chunks are played.
+        delay: Control steps from an observation to the chunk that answers it.
     """
 
     folder: Path
@@ -44,6 +49,8 @@ class Evaluation:
     seed: int
     video_episodes: int
     states: Path | None = None
+    execution: ExecutionConfig = field(default_factory=SynchronousConfig)
+    delay: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,9 +144,10 @@ class _Stage:
         self._job = job
 
     @cached_property
-    def policy(self) -> Policy:
-        """The policy of the checkpoint."""
-        return load_policy(self._job.folder, self._job.device)
+    def policy(self) -> ExecutedPolicy:
+        """The policy of the checkpoint, as it is to be played."""
+        policy = load_policy(self._job.folder, self._job.device)
+        return ExecutedPolicy(policy, self._job.execution.build(policy), self._job.delay)
 
     @cached_property
     def environment(self) -> Environment:
@@ -169,7 +177,7 @@ class _Stage:
             success_final=outcome.success_final,
             success_sticky=outcome.success_sticky,
             episode_return=float(outcome.episode_return),
-            inference_ms=[1e3 * seconds for seconds in outcome.inference_s],
+            inference_ms=[1e3 * seconds for seconds in self.policy.inference_s],
             video=video,
             video_error=video_error,
         )

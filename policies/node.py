@@ -1,9 +1,9 @@
-"""The policy node: infers the next chunk while the present one plays, on the bridge's clock.
+"""The policy node: plays a policy on the arm behind a bridge, by any execution, on the bridge's clock.
 
-Ticks lie on a grid of the policy's period. Row i of a chunk that answers the observation of tick k belongs to the
-time from tick k + i on; rows whose time has passed when the chunk is ready are dropped, so that late inference costs
-freshness but never shifts actions in time. As in Black et al. 2025 ("Real-time execution of action chunking flow
-policies"), a chunk is asked for early enough for its successor to be there before its rows run out.
+Ticks lie on a grid of the policy's period; tick k is when observation k is taken. The row of a tick is sent so that it
+acts when that observation was true: early by what the arm takes to follow and by what the sensors take to see
+(`robot.control.latency`). What plays at which tick is decided by the execution (`policies.execution`); the node
+observes, infers in another thread, and sends what is planned from the first tick whose row can still be played.
 """
 
 import math
@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from policies.execution.base import Ask, Execution
+from policies.execution.simulated import answered
 from robot.bridge.client import BridgeClient, BridgeState
 from robot.bridge.schema import STANDSTILL_RADPS, Mode
 from robot.contract import ActionChunk, Observation, Policy
+from robot.control.latency import STATE, Latency
 from robot.control.plan import MAX_ROWS
 from robot.control.safety import Fault
 from robot.errors import BridgeError, SafetyError
@@ -24,6 +27,8 @@ from robot.loop import ObservationHistory
 
 LATE_PART = 0.2
 """A row that began less than this part of a period ago is still played, from the pose of that moment."""
+NAP_S = 0.01
+"""Longest wait without a call to the client, which is what shows the bridge that this node lives."""
 REST_S = 5.0
 """Longest time until the arm stands still after an episode."""
 
@@ -59,24 +64,24 @@ class EpisodeResult:
     fault: str = ""
 
 
-class DelayEstimate:
-    """A high quantile of inference times that forgets: rises at once, falls by a tenth of the difference each time."""
+@dataclass(frozen=True)
+class NodeSettings:
+    """How a node drives.
 
-    def __init__(self) -> None:
-        self.value_s = 0.0
+    Attributes:
+        hold_s: How long the task has to stay fulfilled until an episode ends [s].
+        max_observation_age_s: An observation that is older stops the arm [s].
+        latency: Of the robot; what is not known is taken for nothing.
+    """
 
-    def add(self, duration_s: float) -> None:
-        """Count one inference."""
-        self.value_s = max(duration_s, self.value_s + 0.1 * (duration_s - self.value_s))
-
-    def periods(self, dt_s: float) -> int:
-        """Rows that will have passed when the next chunk is ready."""
-        return max(0, math.ceil(self.value_s / dt_s - LATE_PART))
+    hold_s: float
+    max_observation_age_s: float = 0.1
+    latency: Latency = field(default_factory=Latency.none)
 
 
 @dataclass(frozen=True)
 class _Request:
-    """An inference under way: for which tick, on what, begun when."""
+    """An inference under way: of which tick, on what, begun when."""
 
     tick: int
     t_observed_ns: int
@@ -87,32 +92,47 @@ class _Request:
 class PolicyNode:
     """Plays a policy on the arm behind a bridge, one episode at a time."""
 
-    def __init__(self, client: BridgeClient, policy: Policy, worker: ThreadPoolExecutor, hold_s: float) -> None:
+    def __init__(
+        self,
+        client: BridgeClient,
+        policy: Policy,
+        execution: Execution,
+        worker: ThreadPoolExecutor,
+        settings: NodeSettings,
+    ) -> None:
         """Check that policy and bridge fit.
 
         Args:
             client: Connected; holds the lease while episodes run.
-            policy: Its `act` is called in `worker` only.
+            policy: Is asked in `worker` only.
+            execution: Built for this policy.
             worker: One thread.
-            hold_s: How long the task has to stay fulfilled until an episode ends [s].
+            settings: How to drive.
 
         Raises:
             BridgeError: The bridge's specs are not the policy's.
         """
         client.schema.require(policy.specs.environment)
-        self._client, self._policy, self._worker, self._hold_s = client, policy, worker, hold_s
+        self._client, self._policy, self._execution, self._worker = client, policy, execution, worker
+        self._settings = settings
         self._dt_s = policy.specs.environment.dt_s
         self._dt_ns = round(self._dt_s * 1e9)
+        self._seen_after_ns = round(1e9 * settings.latency.observation_s.get(STATE, 0.0))
+        # Never negative: a clock that is ahead of the world must not make the node play the future.
+        self._early_ns = max(0, self._seen_after_ns + round(1e9 * settings.latency.action_s))
         self._history = ObservationHistory(policy.specs.n_obs_steps)
-        self._delay = DelayEstimate()
         self._pending: _Request | None = None
+        self._start_ns = 0
 
     def warm_up(self) -> None:
-        """Infer twice on the present observation, so that the first chunk of an episode is not the slow one."""
+        """Infer twice on the present observation: the first chunk of an episode is not the slow one then."""
         self._history.reset()
-        self._history.push(self._client.state().observation())
+        self._history.push(self._needed(self._client.state()))
         for _ in range(2):
-            self._infer(self._client.state(), 0)
+            begun = time.monotonic()
+            self._infer(self._client.state())
+            passed_ns = round(1e9 * (time.monotonic() - begun)) + self._early_ns
+        self._execution.delay.add(self._rows_in(passed_ns))
 
     def run(self, seed: int, limit_s: float, on_tick: Callable[[int], None] | None = None) -> EpisodeResult:
         """Begin the scene of `seed`, drive until the task is fulfilled or `limit_s` is over, and come to rest.
@@ -131,10 +151,10 @@ class PolicyNode:
         self._history.reset()
         self._history.push(self._needed(state))
         # Nothing moves until the first chunk is there, so the observation is as good then as it was.
-        chunk = self._infer(state, 0, result)
+        chunk = self._infer(state, result)
         self._client.arm()
         try:
-            self._play(chunk, result, limit_s, on_tick)
+            self._play(chunk, state, result, limit_s, on_tick)
             self._client.disarm()
         except SafetyError as error:
             # Nobody but a human lets a real arm go on after a stop; a simulated one begins its next scene.
@@ -147,27 +167,27 @@ class PolicyNode:
         while self._pending is not None and not self._pending.future.done():
             self._client.state()
         self._pending = None
+        result.dropped_rows = self._execution.dropped_rows
         return result
 
     def _play(
-        self, chunk: ActionChunk, result: EpisodeResult, limit_s: float, on_tick: Callable[[int], None] | None
+        self,
+        chunk: ActionChunk,
+        state: BridgeState,
+        result: EpisodeResult,
+        limit_s: float,
+        on_tick: Callable[[int], None] | None,
     ) -> None:
         """Tick until the episode is over. An inference may be under way then."""
-        start_ns = self._client.now_ns()
-        planned_ns = self._send(chunk, start_ns, start_ns, start_ns, result)
-        next_request = self._ticks_until_next(0, len(chunk.actions))
-        held, needed = 0, max(1, round(self._hold_s / self._dt_s))
+        self._start_ns = self._client.now_ns() + self._early_ns
+        self._execution.begin(chunk)
+        self._send(0, state.t_ns, result)
+        held, needed = 0, max(1, round(self._settings.hold_s / self._dt_s))
         for tick in range(1, math.ceil(limit_s / self._dt_s) + 1):
-            tick_ns = start_ns + tick * self._dt_ns
-            while self._client.now_ns() < tick_ns:
-                if self._pending is None:
-                    time.sleep(max(0.0, (tick_ns - self._client.now_ns()) / 1e9))
-                elif self._is_done(self._pending, tick_ns):
-                    planned_ns, next_request = self._dispatch(self._pending, start_ns, result)
-                    self._pending = None
-            state = self._require_armed(self._client.state())
+            self._wait(tick, result)
+            state = self._require_fresh(self._require_armed(self._client.state()))
             self._history.push(self._needed(state))
-            result.starved_ticks += planned_ns < tick_ns
+            result.starved_ticks += self._execution.row(tick) is None
             held = held + 1 if state.success else 0
             result.success_final, result.success_sticky = state.success, result.success_sticky or state.success
             result.ticks, result.duration_s = tick, tick * self._dt_s
@@ -175,65 +195,79 @@ class PolicyNode:
                 on_tick(tick)
             if held >= needed:
                 return
-            if self._pending is None and tick >= next_request:
-                self._pending = self._request(tick, state)
+            ask = self._execution.ask(tick)
+            if ask is not None:
+                self._pending = self._request(ask, state)
+
+    def _wait(self, tick: int, result: EpisodeResult) -> None:
+        """Until a tick, showing the bridge that this node lives; a chunk that is ready meanwhile is sent at once."""
+        while (left_s := (self._tick_ns(tick) - self._client.now_ns()) / 1e9) > 0:
+            if self._pending is None:
+                time.sleep(min(left_s, NAP_S))
+            elif wait([self._pending.future], timeout=min(left_s, NAP_S)).done:
+                self._dispatch(self._pending, result)
+                self._pending = None
+            if left_s > 1.5 * NAP_S:
+                self._client.state()
+
+    def _tick_ns(self, tick: int) -> int:
+        return self._start_ns + tick * self._dt_ns
 
     def _needed(self, state: BridgeState) -> Observation:
         """What the policy was trained on, of what the bridge gives."""
         observation = state.observation()
         return {key: observation[key] for key in self._policy.specs.environment.observation}
 
-    def _request(self, tick: int, state: BridgeState) -> _Request:
-        future = self._worker.submit(self._policy.act, self._history.stacked())
-        return _Request(tick, state.t_ns, time.monotonic(), future)
+    def _request(self, ask: Ask, state: BridgeState) -> _Request:
+        future = self._worker.submit(answered, self._policy, self._history.stacked(), ask)
+        return _Request(ask.tick, state.t_ns, time.monotonic(), future)
 
-    def _is_done(self, request: _Request, until_ns: int) -> bool:
-        left_s = (until_ns - self._client.now_ns()) / 1e9
-        return bool(wait([request.future], timeout=max(0.0, left_s)).done)
-
-    def _dispatch(self, request: _Request, start_ns: int, result: EpisodeResult) -> tuple[int, int]:
-        """Send a chunk that is ready; until when rows are planned now, and the tick of the next request."""
+    def _dispatch(self, request: _Request, result: EpisodeResult) -> None:
+        """Plan with a chunk that is ready, and send what is planned."""
         chunk = request.future.result()
-        self._count(time.monotonic() - request.begun_s, result)
-        answered_ns = start_ns + request.tick * self._dt_ns
-        planned_ns = self._send(chunk, answered_ns, request.t_observed_ns, self._client.now_ns(), result)
-        return planned_ns, request.tick + self._ticks_until_next(1, len(chunk.actions))
+        result.inference_s.append(time.monotonic() - request.begun_s)
+        passed_ns = self._client.now_ns() - (self._tick_ns(request.tick) - self._early_ns)
+        first = request.tick + self._rows_in(passed_ns)
+        self._execution.deliver(chunk, first)
+        self._send(first, request.t_observed_ns, result)
 
-    def _send(self, chunk: ActionChunk, answered_ns: int, observed_ns: int, now_ns: int, result: EpisodeResult) -> int:
-        """Send the rows whose time has not passed; when the last of them ends [ns].
+    def _rows_in(self, passed_ns: int) -> int:
+        """Rows that are over, so much time after the first of them should have begun."""
+        return max(0, math.ceil(passed_ns / self._dt_ns - LATE_PART))
 
-        If all have passed the last one is played now, as UMI does: an old action is better than none.
-        """
-        over = max(0, math.ceil((now_ns - answered_ns) / self._dt_ns - LATE_PART))
-        first = min(over, len(chunk.actions) - 1)
-        begin_ns = answered_ns + first * self._dt_ns if over == first else now_ns
-        rows = chunk.actions[first : first + MAX_ROWS]
-        self._client.send_chunk(ActionChunk(self._inside(rows), chunk.dt_s), begin_ns)
+    def _send(self, tick: int, observed_ns: int, result: EpisodeResult) -> None:
+        """Send the rows from `tick` on, in place of everything from there."""
+        begin_ns = self._tick_ns(tick) - self._early_ns
+        rows = self._inside(self._execution.rows_from(tick)[:MAX_ROWS])
+        self._client.send_chunk(ActionChunk(rows, self._dt_s), begin_ns)
         result.chunks += 1
-        result.dropped_rows += first
-        result.observation_age_s.append((max(begin_ns, now_ns) - observed_ns) / 1e9)
-        return begin_ns + len(rows) * self._dt_ns
+        true_ns = observed_ns - self._seen_after_ns
+        result.observation_age_s.append((max(begin_ns, self._client.now_ns()) - true_ns) / 1e9)
 
     def _inside(self, rows: np.ndarray) -> np.ndarray:
         low, high = self._policy.specs.environment.action.bounds()
         return rows.clip(low, high)
 
-    def _ticks_until_next(self, least: int, horizon: int) -> int:
-        """Ticks from one request to the next: the rows meant to be played, fewer if the successor would come late."""
-        return max(least, min(self._policy.specs.n_action_steps, horizon - self._delay.periods(self._dt_s)))
-
-    def _infer(self, state: BridgeState, tick: int, result: EpisodeResult | None = None) -> ActionChunk:
+    def _infer(self, state: BridgeState, result: EpisodeResult | None = None) -> ActionChunk:
         """Infer now, reading states meanwhile so that the lease stays ours."""
-        request = self._request(tick, state)
+        request = self._request(Ask(0), state)
         while not request.future.done():
             self._client.state()
-        self._count(time.monotonic() - request.begun_s, result)
+        if result is not None:
+            result.inference_s.append(time.monotonic() - request.begun_s)
         return request.future.result()
 
-    def _count(self, duration_s: float, result: EpisodeResult | None) -> None:
-        self._delay.add(duration_s)
-        if result is not None:
-            result.inference_s.append(duration_s)
+    def _require_fresh(self, state: BridgeState) -> BridgeState:
+        """Stop the arm rather than act on what was: a sensor that is dead must not look like a world that stands."""
+        age_s = (self._client.now_ns() - state.t_ns) / 1e9
+        bound_s = self._settings.max_observation_age_s
+        if age_s <= bound_s:
+            return state
+        self._client.disarm()
+        raise SafetyError(
+            f"The newest observation is {age_s:.3f} s old, expected at most {bound_s} s (max_observation_age_s): a "
+            "sensor, the real-time process or the network stalls. The arm was disarmed. See `armature watch`."
+        )
 
     def _require_armed(self, state: BridgeState) -> BridgeState:
         if state.mode == Mode.ARMED:

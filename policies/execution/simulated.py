@@ -1,6 +1,7 @@
 """An execution in a world that waits: inference takes as many control steps as it is told to, on no clock at all."""
 
 import dataclasses
+import time
 
 import numpy as np
 
@@ -84,7 +85,12 @@ def holding(specs: EnvironmentSpecs) -> np.ndarray:
 
 
 class ExecutedPolicy(Policy):
-    """A policy that is played like that, as a policy whose chunks are one row long."""
+    """A policy that is played like that, as a policy whose chunks are one row long.
+
+    Attributes:
+        play: How it goes.
+        inference_s: What each inference of this episode took in truth [s].
+    """
 
     def __init__(self, policy: Policy, execution: Execution, delay: int) -> None:
         """Nothing is played yet.
@@ -97,17 +103,22 @@ class ExecutedPolicy(Policy):
         self.specs = dataclasses.replace(policy.specs, horizon=1, n_action_steps=1)
         self._policy = policy
         self.play = SimulatedPlay(execution, delay)
+        self.inference_s: list[float] = []
 
     def reset(self, seed: int | None = None) -> None:
         """Begin an episode."""
         self._policy.reset(seed)
+        self.inference_s = []
         self.play.reset()
 
     def act(self, observation: Observation) -> ActionChunk:
         """The action of this control step. To be called at each one, in order."""
         ask = self.play.ask()
         if ask is not None:
-            self.play.answer(answered(self._policy, observation, ask))
+            begin = time.perf_counter()
+            chunk = answered(self._policy, observation, ask)
+            self.inference_s.append(time.perf_counter() - begin)
+            self.play.answer(chunk)
         return ActionChunk(self.play.next_row()[None], self.specs.environment.dt_s)
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from policies.evaluate import EvaluateConfig, evaluate
+from policies.execution.asynchronous import AsynchronousConfig
+from policies.execution.realtime import RealtimeConfig
 from robot.contract import EnvironmentSpecs
 from robot.errors import ArmatureError, CheckpointError, ConfigError, StateError
 from robot.sim.evaluation_sets import EvaluationSet
@@ -89,6 +91,17 @@ def test_another_world_is_refused(run: Path, specs: EnvironmentSpecs, says: str)
 def test_a_worker_that_dies_is_reported(run: Path) -> None:
     with pytest.raises(ArmatureError, match=r"worker process of the evaluation died.*fewer workers"):
         evaluate(config(run, episodes=2, workers=2), dying_world)
+
+
+def test_delay_costs_a_synchronous_policy_time_and_is_told(run: Path) -> None:
+    still = evaluate(config(run), PointWorld)
+    late = evaluate(dataclasses.replace(config(run), delay=3), PointWorld)
+    flowing = dataclasses.replace(config(run), delay=3, execution=AsynchronousConfig(blend_rows=0))
+    assert (late["delay"], late["execution"]["name"]) == (3, "synchronous")
+    assert late["mean_steps"] > still["mean_steps"]
+    assert evaluate(flowing, PointWorld)["execution"] == {"name": "asynchronous", "blend_rows": 0}
+    with pytest.raises(ConfigError, match="cannot go on from planned rows"):
+        evaluate(dataclasses.replace(config(run), execution=RealtimeConfig()), PointWorld)
 
 
 def test_wrong_values_are_refused(run: Path) -> None:

@@ -13,7 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from policies.node import DelayEstimate, PolicyNode
+from policies.execution.asynchronous import AsynchronousConfig
+from policies.execution.base import ExecutionConfig
+from policies.execution.ensembling import EnsemblingConfig
+from policies.execution.synchronous import SynchronousConfig
+from policies.node import NodeSettings, PolicyNode
 from robot.bridge.client import BridgeClient
 from robot.bridge.schema import Mode
 from robot.contract import ActionChunk, EnvironmentSpecs, Observation, Policy, PolicySpecs
@@ -37,6 +41,13 @@ class Upwards(Policy):
         rows = np.zeros((self.specs.horizon, 7))
         rows[:, 2] = 0.1
         return ActionChunk(rows, 0.05)
+
+
+def node_of(
+    client: BridgeClient, policy: Policy, worker: ThreadPoolExecutor, config: ExecutionConfig | None = None
+) -> PolicyNode:
+    execution = (config or AsynchronousConfig(blend_rows=0)).build(policy)
+    return PolicyNode(client, policy, execution, worker, NodeSettings(hold_s=0.5))
 
 
 def start(arm: str, *overrides: str) -> tuple["subprocess.Popen[str]", str]:
@@ -79,7 +90,7 @@ def test_slow_thought_never_leaves_the_arm_without_rows(
     client: BridgeClient, worker: ThreadPoolExecutor, thought_s: float, horizon: int, n_action_steps: int
 ) -> None:
     policy = Upwards(client.schema.arm.environment, thought_s, horizon, n_action_steps)
-    node = PolicyNode(client, policy, worker, hold_s=0.5)
+    node = node_of(client, policy, worker)
     node.warm_up()
     before = client.state()
     result = node.run(seed=0, limit_s=2.0)
@@ -102,35 +113,33 @@ def test_slow_thought_never_leaves_the_arm_without_rows(
     assert travelled == pytest.approx(2.0 * 20 * 0.1 * 0.05 * (1 - np.exp(-1)), rel=0.2)
 
 
-def test_asks_for_the_next_chunk_in_time(client: BridgeClient, worker: ThreadPoolExecutor) -> None:
-    policy = Upwards(client.schema.arm.environment, 0.0, horizon=8, n_action_steps=8)
-    node = PolicyNode(client, policy, worker, hold_s=0.5)
-    assert node._ticks_until_next(1, 8) == 8
-    node._delay.add(0.13)
-    assert node._ticks_until_next(1, 8) == 5
-    assert node._ticks_until_next(1, 2) == 1
-
-
-def test_the_delay_estimate_rises_at_once_and_forgets() -> None:
-    delay = DelayEstimate()
-    delay.add(0.5)
-    assert delay.periods(0.05) == 10
-    for _ in range(60):
-        delay.add(0.01)
-    assert delay.periods(0.05) == 1
-    assert DelayEstimate().periods(0.05) == 0
+@pytest.mark.parametrize("config", [SynchronousConfig(), EnsemblingConfig(), AsynchronousConfig()])
+def test_every_execution_drives(client: BridgeClient, worker: ThreadPoolExecutor, config: ExecutionConfig) -> None:
+    """Slow thought costs a synchronous node time, and the others freshness."""
+    policy = Upwards(client.schema.arm.environment, 0.08, horizon=16, n_action_steps=4)
+    node = node_of(client, policy, worker, config)
+    node.warm_up()
+    result = node.run(seed=0, limit_s=1.5)
+    assert not result.fault
+    if isinstance(config, SynchronousConfig):
+        assert 5 <= result.starved_ticks <= 20
+        assert result.dropped_rows == 0
+    else:
+        assert result.starved_ticks <= 3
+        assert result.dropped_rows >= result.chunks - 1
+    assert result.chunks > (8 if isinstance(config, EnsemblingConfig) else 3)
 
 
 def test_a_policy_for_another_arm_is_refused(client: BridgeClient, worker: ThreadPoolExecutor) -> None:
     policy = Upwards(replace(client.schema.arm.environment, robot="Panda"), 0.0, 8, 4)
     with pytest.raises(BridgeError, match="robot is Fake, expected Panda"):
-        PolicyNode(client, policy, worker, hold_s=0.5)
+        node_of(client, policy, worker)
 
 
 def test_a_stop_ends_the_episode_of_a_simulated_arm_and_the_work_with_a_real_one(
     endpoint: str, client: BridgeClient, worker: ThreadPoolExecutor
 ) -> None:
-    node = PolicyNode(client, Upwards(client.schema.arm.environment, 0.0, 8, 4), worker, hold_s=0.5)
+    node = node_of(client, Upwards(client.schema.arm.environment, 0.0, 8, 4), worker)
 
     def press(tick: int) -> None:
         if tick == 5:
