@@ -79,6 +79,14 @@ def _specs(config: ArmConfig, device: FrankaConfig, env: EnvConfig) -> ArmSpecs:
     )
 
 
+def next_beat(now_ms: int, due_ms: int, cycle_ms: int) -> int:
+    """When a cycle is due after one that was due at `due_ms` and began at `now_ms` [ms].
+
+    A late cycle does not move the beat; those that are over, or nearer than half a period, are left out.
+    """
+    return due_ms - (-(2 * (now_ms - due_ms) + cycle_ms) // (2 * cycle_ms)) * cycle_ms
+
+
 def _harder(limits: JointLimits) -> JointLimits:
     return replace(
         limits,
@@ -203,9 +211,7 @@ class FrankaArm(Arm):
             now = time.monotonic()
             if (now_ms := state.time.to_msec()) >= self._due_ms:
                 self._state, self._beat_ms, self._beat_s = state, now_ms, now
-                # The beat stays what it is after a late cycle; the next one is no nearer than half a period.
-                late_ms, cycle_ms = now_ms - self._due_ms, self._cycle_ms
-                self._due_ms += -(-(2 * late_ms + cycle_ms) // (2 * cycle_ms)) * cycle_ms
+                self._due_ms = next_beat(now_ms, self._due_ms, self._cycle_ms)
                 return state
             # Time in which this process did not run says nothing about the robot.
             silent_s, last = silent_s + min(now - last, LONGEST_LOOK_S), now
@@ -260,7 +266,7 @@ class FrankaArm(Arm):
         if self._hand is None:
             return
         self._hand.forget()
-        if self._is_lost:
+        if self._is_lost and not self._is_back():
             raise DeviceError(f"Nobody confirms that the arm rests. {self._fault}")
         try:
             if self._link.robot.is_in_control:
@@ -269,6 +275,14 @@ class FrankaArm(Arm):
         except FAULTS as error:
             self._is_lost = True
             raise self._failed(f"Nobody confirms that the arm rests: {error}.") from error
+
+    def _is_back(self) -> bool:
+        """Whether a silence has ended by itself, the controller in command as before."""
+        if not (self._link.is_open and self._link.robot.is_in_control):
+            return False
+        if self._link.robot.state.time.to_msec() > self._beat_ms:
+            self._is_lost = False
+        return not self._is_lost
 
     def _brake(self) -> None:
         """Lead the reference to rest."""
@@ -308,14 +322,14 @@ class FrankaArm(Arm):
             DeviceError: A person has to act first; says how.
         """
         hand = self._require_open()
-        is_hand_lost = self._is_lost or hand.fault
+        is_lost = self._is_lost and not self._is_back()
         try:
-            if self._is_lost:
+            if is_lost:
                 self._connect()
             elif not self._link.robot.is_in_control:
                 self._link.clear()
                 self._hold()
-            if is_hand_lost:
+            if is_lost or hand.fault:
                 hand.close()
                 self._hand = Hand(self._device)
         except FAULTS as error:

@@ -30,7 +30,6 @@ from franky_sim.franka_robot_protocol import (
     MoveStatus,
     RobotCommand,
     RobotMode,
-    UDPCommand,
 )
 from franky_sim.franka_robot_state import FrankaRobotState
 from franky_sim.franka_server import BaseCommand
@@ -41,8 +40,6 @@ PRIORITY = 85
 HOME_Q_RAD = (0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4)
 MOST_LOST = 20
 """Commands that may stay away in a row until the robot stops (Franka Control Interface, requirements)."""
-MOST_STEP_NM = 2.1
-"""Between two commands. 1000 Nm/s are allowed; a command that came late was computed from an older torque, too."""
 VELOCITY_RADPS = np.array([2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26])
 """Franka Research 3, data sheet."""
 ERRORS = {
@@ -50,7 +47,6 @@ ERRORS = {
     "joint_reflex": 6,
     "cartesian_reflex": 7,
     "communication_constraints_violation": 25,
-    "controller_torque_discontinuity": 32,
 }
 """Places of the errors that it knows in the 41 flags of a state, as libfranka 0.21 reads them."""
 
@@ -73,7 +69,6 @@ class EmulatedRobot(FrankaRobotServer):
     def __init__(self, robot: Any, address: str) -> None:
         self.mode = RobotMode.kIdle
         self._error = ""
-        self._torque = np.zeros(7)
         self._begin_motion()
         super().__init__(robot, [address])
         # franky-sim has no door for another answer to one command.
@@ -126,12 +121,7 @@ class EmulatedRobot(FrankaRobotServer):
 
     def _handle_udp_command(self, command_data: bytes) -> None:
         self._is_fresh = self._has_begun = True
-        command = UDPCommand.from_bytes(command_data)
-        torque, before = np.array(command.tau_J_d), self._torque
-        self._torque = torque
         super()._handle_udp_command(command_data)
-        if self.current_motion_id and np.abs(torque - before).max() > MOST_STEP_NM:
-            self.halt(RobotMode.kReflex, MoveStatus.kReflexAborted, "controller_torque_discontinuity")
 
     def _post_process_commands(self) -> None:
         if self.current_motion_id and self._has_begun:
@@ -141,8 +131,6 @@ class EmulatedRobot(FrankaRobotServer):
                 self.halt(RobotMode.kReflex, MoveStatus.kReflexAborted, "communication_constraints_violation")
             elif (np.abs(self.robot.inner_state.dq) > VELOCITY_RADPS).any():
                 self.halt(RobotMode.kReflex, MoveStatus.kReflexAborted, "joint_velocity_violation")
-        else:
-            self._torque = np.zeros(7)
         self._is_fresh = False
         super()._post_process_commands()
 

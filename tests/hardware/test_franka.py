@@ -6,9 +6,11 @@ from collections.abc import Iterator
 import franky
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hardware.arms import ACTION_SPACES, build
-from hardware.franka import FrankaArm
+from hardware.franka import FrankaArm, next_beat
 from hardware.franka_link import FrankaConfig
 from robot.conformance.arm import ArmConformance
 from robot.contract import Arm
@@ -62,10 +64,10 @@ def measured(arm: Arm) -> dict[str, np.ndarray]:
     return arm.specs.state.views(state)
 
 
-def lead(arm: Arm, speed_radps: float, time_s: float) -> None:
-    """Set joints 2 and 4 in motion, evenly accelerated; returns while they move."""
+def lead(arm: Arm, speed_radps: float, time_s: float, joints: tuple[int, ...] = (1, 3)) -> None:
+    """Set joints in motion, evenly accelerated; returns while they move."""
     target, views = np.zeros(22), measured(arm)
-    start, moving = views["q"].copy(), np.array([1, 3])
+    start, moving = views["q"].copy(), np.array(joints)
     target[:7] = start
     state = np.zeros(arm.specs.state.size)
     ddq = speed_radps / time_s
@@ -115,6 +117,15 @@ def test_a_reflex_is_named_latched_and_cleared_by_recovering(arm: FrankaArm, rob
     arm.stop()
 
 
+def test_a_robot_that_is_driven_too_fast_stops_itself(arm: FrankaArm, robot: Emulated) -> None:
+    with pytest.raises(DeviceError, match="joint_velocity_violation"):
+        lead(arm, 3.5, 0.5, joints=(0,))
+    assert robot.heard() == {"halted": "kReflex", "error": "joint_velocity_violation"}
+    arm.stop()
+    arm.recover()
+    measured(arm)
+
+
 @pytest.mark.parametrize(("pressed", "advice"), [("user_stop", "Release it"), ("lock", "Unlock the joints")])
 def test_what_a_person_has_to_do_is_said_until_it_is_done(
     arm: FrankaArm, robot: Emulated, pressed: str, advice: str
@@ -142,9 +153,24 @@ def test_an_arm_unplugged_in_motion_is_noticed_and_comes_back(arm: FrankaArm, ro
     with pytest.raises(DeviceError, match="Nobody confirms"):
         arm.stop()
     robot.plug_in()
+    time.sleep(0.05)
+    arm.stop()
+    assert "silent" in fault(arm)
+    arm.recover()
+    assert np.abs(measured(arm)["dq"]).max() < 0.05
+
+
+@pytest.mark.slow
+def test_an_arm_unplugged_for_long_is_connected_again(arm: FrankaArm, robot: Emulated) -> None:
+    robot.unplug()
+    assert "silent" in fault(arm)
+    time.sleep(1.2)  # libfranka gives up after one second
+    robot.plug_in()
+    with pytest.raises(DeviceError, match="Nobody confirms"):
+        arm.stop()
     arm.recover()
     arm.stop()
-    assert np.abs(measured(arm)["dq"]).max() < 0.05
+    measured(arm)
 
 
 def test_a_stop_that_nobody_hears_is_not_confirmed(arm: FrankaArm, robot: Emulated) -> None:
@@ -159,6 +185,7 @@ def test_a_stop_that_nobody_hears_is_not_confirmed(arm: FrankaArm, robot: Emulat
     arm.stop()
 
 
+@pytest.mark.slow
 def test_a_robot_that_is_gone_says_so_and_the_next_one_is_taken(robot: Emulated) -> None:
     first = Emulated(own_address(1))
     arm = driver(first.address)
@@ -292,6 +319,13 @@ def test_missing_and_unknown_settings_are_named() -> None:
     del data["address"]
     with pytest.raises(ConfigError, match=r"address is missing, stifness is unknown\. Keys: address, "):
         FrankaConfig.from_mapping(data)
+
+
+@given(st.sampled_from([1, 2, 4, 10]), st.integers(0, 10**9), st.integers(0, 1000))
+def test_beats_stay_on_their_grid_and_never_crowd(cycle_ms: int, due_ms: int, late_ms: int) -> None:
+    after = next_beat(due_ms + late_ms, due_ms, cycle_ms)
+    assert (after - due_ms) % cycle_ms == 0
+    assert cycle_ms / 2 <= after - (due_ms + late_ms) < 1.5 * cycle_ms
 
 
 @pytest.mark.parametrize("space", ACTION_SPACES)
