@@ -123,9 +123,10 @@ class StateRing:
 
     def __init__(self, buffer: np.ndarray) -> None:
         words = buffer.view(np.int64)
-        self._written = words[:1]
+        # `data` gives and takes plain ints, several times as fast as elements of an array.
+        self._written = words[:1].data
         slots = words[_STRIDE:].reshape(STATE_SLOTS, -1)
-        self._sequence, self._crc, self._size = slots[:, 0], slots[:, 1], slots[:, 2]
+        self._sequence, self._crc, self._size = (slots[:, field].data for field in range(3))
         self._values = slots[:, _STRIDE:].view(np.float64)
         self.wake_fd = -1
 
@@ -169,9 +170,9 @@ class CommandRing:
 
     def __init__(self, buffer: np.ndarray) -> None:
         words = buffer.view(np.int64)
-        self._pushed, self._popped = words[:1], words[_STRIDE : _STRIDE + 1]
+        self._pushed, self._popped = words[:1].data, words[_STRIDE : _STRIDE + 1].data
         slots = words[2 * _STRIDE :].reshape(COMMAND_SLOTS, -1)
-        self._fields, self._crc = slots[:, :COMMAND_FIELDS], slots[:, COMMAND_FIELDS]
+        self._fields, self._crc = slots[:, :COMMAND_FIELDS], slots[:, COMMAND_FIELDS].data
         self._rows = slots[:, 2 * _STRIDE :].view(np.float64)
 
     def push(self, command: Command) -> bool:

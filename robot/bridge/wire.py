@@ -176,7 +176,7 @@ def decode(data: bytes) -> Frame:
             Reason.VERSION,
         )
     payload = data[HEADER.size :]
-    expected = zlib.crc32(payload, zlib.crc32(_NO_CRC, zlib.crc32(data[:_CRC_AT])))
+    expected = zlib.crc32(payload, zlib.crc32(data[:_CRC_AT] + _NO_CRC))
     if crc != expected:
         raise WireError(f"The frame is damaged: CRC {crc:#010x}, expected {expected:#010x}.", Reason.CRC)
     if length != len(payload):

@@ -44,6 +44,8 @@ def refused(bridge: StandIn) -> dict[str, int]:
 
 
 def command(driver: BridgeClient, **changed: Any) -> bytes:
+    """A command of the driver's, for a gateway that has taken all that the driver sent before."""
+    time.sleep(0.01)
     fields: dict[str, Any] = {
         "type": FrameType.CHUNK,
         "payload": chunk_payload(ROWS, DT_S),
