@@ -19,14 +19,23 @@ MODELS = Path(__file__).parent / "models"
 """Where the models are that come with Armature."""
 
 TOOL = "tool"
-POSTURE_GAIN = 0.5
+POSTURE_GAIN = 1.0
 """How much of the way to its posture the arm's free motion goes, for each metre that its tool goes [1/m]."""
 LONGEST_STEP_RAD = 0.2
-"""No joint gets farther than this from where inverse kinematics begins."""
+"""No joint gets farther than this from where inverse kinematics begins, unless `ArmModel.longest_step_rad` says so."""
 
 
 class ArmModel:
-    """Kinematics and distances of one arm. The base frame is the model's world."""
+    """Kinematics and distances of one arm. The base frame is the model's world.
+
+    Attributes:
+        n: Number of joints.
+        low: Lowest positions of the joints (n,) that inverse kinematics uses [rad].
+        high: Highest.
+        posture: Joints (n,) that inverse kinematics leans to where the tool leaves it free to; in mid-range at first.
+        longest_step_rad: How far inverse kinematics takes a joint at most.
+        model_hash: Of everything that decides what the model answers, the table apart.
+    """
 
     def __init__(self, model: Any, table_z_m: float | None = None) -> None:
         """Take what is needed from a `mujoco.MjModel`. Raises `ConfigError`: see `load`."""
@@ -34,6 +43,7 @@ class ArmModel:
         self.n = int(model.njnt)
         self.low, self.high = model.jnt_range[:, 0].copy(), model.jnt_range[:, 1].copy()
         self.posture = 0.5 * (self.low + self.high)
+        self.longest_step_rad = LONGEST_STEP_RAD
         self._tree = _tree(model)
         self._owner, self._ends, self._radius = _capsules(model)
         self._names = [model.geom(i).name or f"geom {i}" for i in range(model.ngeom)]
@@ -43,7 +53,6 @@ class ArmModel:
         self._table_z_m = 0.0 if table_z_m is None else table_z_m
         arrays = (*self._tree, self.low, self.high, self._owner, self._ends, self._radius, self._pairs)
         self.model_hash = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
-        """Of everything that decides what this class answers, the table apart."""
         bodies = len(self._tree[0])
         self._R, self._p, self._J = np.zeros((bodies, 3, 3)), np.zeros((bodies, 3)), np.zeros((6, self.n))
         self._placed = np.zeros_like(self._ends)
@@ -98,8 +107,9 @@ class ArmModel:
     def solve(self, q_start: np.ndarray, pos: np.ndarray, rot6d: np.ndarray, q_out: np.ndarray) -> tuple[float, float]:
         """Fill joints (n,) that take the tool to a pose, near `q_start` (n,); distance and angle left [m, rad].
 
-        Where the pose cannot be reached it goes as near as it gets. No joint leaves its range, or moves farther than
-        `LONGEST_STEP_RAD`. What the tool leaves free goes towards `posture` while the tool moves, and rests with it.
+        Where the pose cannot be reached it goes as near as it gets, an angle of 1 rad counting as 0.3 m. No joint
+        leaves its range, or moves farther than `longest_step_rad`. What the tool leaves free goes towards `posture`
+        while the tool moves, and rests with it.
 
         Raises:
             SpecError: A number is not finite, or the rotation is none.
@@ -110,9 +120,9 @@ class ArmModel:
         total = float(self._start.sum() + self._goal_p.sum())
         if not abs(total) < np.inf:
             raise SpecError(f"The pose {self._goal_p.tolist()} or the start {self._start.tolist()} is not finite.")
-        low, high = self._bounds
-        np.minimum(np.maximum(self.low, self._start - LONGEST_STEP_RAD), self._start + LONGEST_STEP_RAD, out=low)
-        np.maximum(np.minimum(self.high, self._start + LONGEST_STEP_RAD), self._start - LONGEST_STEP_RAD, out=high)
+        (low, high), step = self._bounds, self.longest_step_rad
+        np.minimum(np.maximum(self.low, self._start - step), self._start + step, out=low)
+        np.maximum(np.minimum(self.high, self._start + step), self._start - step, out=high)
         self._q[:] = self._start
         posture = (self._aim, POSTURE_GAIN)
         left = arm_kernels.inverse(self._tree, self._goal_R, self._goal_p, posture, self._bounds, self._q)
@@ -166,23 +176,22 @@ def _check(model: Any) -> None:
 
 
 def _tree(model: Any) -> arm_kernels.Tree:
-    """Bodies without the world, and the tool as a body more."""
+    """The world, the bodies, and the tool as a body more."""
     site = model.site(TOOL)
-    parent = np.append(model.body_parentid[1:] - 1, site.bodyid[0] - 1).astype(np.int64)
+    parent = np.concatenate([[-1], model.body_parentid[1:], site.bodyid]).astype(np.int64)
     joint = np.full(len(parent), -1, np.int64)
-    joint[model.jnt_bodyid - 1] = np.arange(model.njnt)
-    place = np.vstack([model.body_pos[1:], site.pos])
-    attitude = np.array([_matrix(quat_wxyz) for quat_wxyz in (*model.body_quat[1:], site.quat)])
+    joint[model.jnt_bodyid] = np.arange(model.njnt)
+    place = np.vstack([model.body_pos, site.pos])
+    attitude = np.array([_matrix(quat_wxyz) for quat_wxyz in (*model.body_quat, site.quat)])
     return parent, joint, model.jnt_axis.copy(), place, attitude
 
 
 def _capsules(model: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Body, ends of the axis (C, 2, 3) in it, and radius of every capsule."""
-    half = np.array(
-        [_matrix(quat)[:, 2] * size[1] for quat, size in zip(model.geom_quat, model.geom_size, strict=True)]
-    )
-    ends = np.stack([model.geom_pos - half, model.geom_pos + half], axis=1) if len(half) else np.zeros((0, 2, 3))
-    return model.geom_bodyid.astype(np.int64) - 1, ends, model.geom_size[:, 0].copy()
+    axes = np.array([_matrix(quat_wxyz)[:, 2] for quat_wxyz in model.geom_quat]).reshape(-1, 3)
+    half = axes * model.geom_size[:, 1:2]
+    ends = np.stack([model.geom_pos - half, model.geom_pos + half], axis=1)
+    return model.geom_bodyid.astype(np.int64), ends, model.geom_size[:, 0].copy()
 
 
 def _pairs(model: Any) -> np.ndarray:

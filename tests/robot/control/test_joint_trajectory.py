@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot.control.joint_trajectory import JointTrajectory
@@ -35,6 +35,7 @@ def path(way: JointTrajectory, times_ns: np.ndarray) -> np.ndarray:
     return np.array([moment(way, int(t)) for t in times_ns])
 
 
+@settings(deadline=None)
 @given(seeds, st.integers(1, 12))
 def test_passes_every_waypoint_on_time_and_rests_at_the_last(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
@@ -51,6 +52,7 @@ def test_passes_every_waypoint_on_time_and_rests_at_the_last(seed: int, count: i
     assert way.is_over(way.end_ns)
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_velocity_and_acceleration_are_derivatives(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -62,6 +64,7 @@ def test_velocity_and_acceleration_are_derivatives(seed: int) -> None:
         np.testing.assert_allclose((after[:2] - before[:2]) / (2e-9 * h_ns), now[1:], rtol=1e-4, atol=20.0)
 
 
+@settings(deadline=None)
 @given(seeds, st.integers(1, 6))
 def test_a_stream_of_plans_has_no_step_in_acceleration(seed: int, plans: int) -> None:
     """Plans begin anywhere in the ones before, often a moment before a waypoint."""
@@ -82,6 +85,7 @@ def test_a_stream_of_plans_has_no_step_in_acceleration(seed: int, plans: int) ->
         state = moment(way, now)
 
 
+@settings(deadline=None)
 @given(seeds, st.integers(1, 12), st.sampled_from([1.0, 1e-3, 30.0]))
 def test_monotone_waypoints_are_never_overshot(seed: int, count: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
@@ -93,6 +97,7 @@ def test_monotone_waypoints_are_never_overshot(seed: int, count: int, scale: flo
     assert (direction * np.diff(q, axis=0) >= -1e-12 * scale).all()
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_turns_back_exactly_at_the_waypoint(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -56,6 +56,7 @@ def angular(rot6ds: np.ndarray, h_s: float) -> np.ndarray:
     return (second * first.inv()).as_rotvec() / h_s
 
 
+@settings(deadline=None)
 @given(seeds, st.integers(1, 10))
 def test_passes_every_waypoint_on_time_and_rests_at_the_last(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
@@ -70,6 +71,7 @@ def test_passes_every_waypoint_on_time_and_rests_at_the_last(seed: int, count: i
     assert not way.is_over(way.end_ns - 1)
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_rotations_stay_rotations(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -79,6 +81,7 @@ def test_rotations_stay_rotations(seed: int) -> None:
     np.testing.assert_allclose(gram, np.broadcast_to(np.eye(2), gram.shape), atol=1e-12)
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_twist_and_acceleration_are_derivatives(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -99,6 +102,7 @@ def test_twist_and_acceleration_are_derivatives(seed: int) -> None:
             np.testing.assert_allclose(got, now[beyond], atol=1e-4 * scale[beyond].max())
 
 
+@settings(deadline=None)
 @given(seeds, st.integers(1, 6))
 def test_a_stream_of_plans_has_no_step_in_acceleration(seed: int, plans: int) -> None:
     rng = np.random.default_rng(seed)
@@ -117,6 +121,7 @@ def test_a_stream_of_plans_has_no_step_in_acceleration(seed: int, plans: int) ->
         at_now = state(way, now)
 
 
+@settings(deadline=None)
 @given(seeds, st.floats(0.01, 0.99))
 def test_between_two_poses_at_rest_is_the_geodesic(seed: int, part: float) -> None:
     """By scipy: the share of the quintic from rest to rest of the rotation vector that leads from one to the other."""
@@ -134,6 +139,7 @@ def test_between_two_poses_at_rest_is_the_geodesic(seed: int, part: float) -> No
     np.testing.assert_allclose(got[18:21], gain * first.apply(rotvec), atol=1e-10)
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_is_the_same_in_any_frame(seed: int) -> None:
     """Turn and shift the base: everything turns with it."""
