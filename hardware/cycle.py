@@ -78,6 +78,16 @@ class Cycle:
             self._confirm_stop()
         self._publish(now_ns)
 
+    def come_to_rest(self, now_ns: int) -> None:
+        """Brake if anything moves: nobody is there to lead any more."""
+        if self.mode in (Mode.ARMED, Mode.HOMING):
+            self._brake(now_ns)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the loop may end: nothing is led anywhere."""
+        return self.mode in (Mode.DISARMED, Mode.FAULT)
+
     def halt(self, fault: Fault) -> None:
         """Latch a stop. The mode says FAULT only after the driver has confirmed it."""
         if self.mode not in (Mode.STOPPING, Mode.FAULT):

@@ -23,6 +23,8 @@ from robot.contract import Arm
 from robot.errors import ArmatureError, BridgeError
 
 WARM_UP_CYCLES = 50
+REST_NS = 1_000_000_000
+"""Longest time in which the loop brings the arm to rest before it ends; the driver's own stop comes after it."""
 
 
 def main(arguments: list[str]) -> int:
@@ -66,15 +68,24 @@ def _loop(cycle: Cycle, pacer: Pacer, memory: SharedMemory, stop: "_StopOnSignal
     parent, words = os.getppid(), memory.words
     words[Word.GATEWAY_ALIVE_NS] = time.monotonic_ns()
     pacer.restart()
-    while True:
+    reason = ""
+    while not reason:
         now_ns = pacer.wait()
         if os.getppid() != parent:
-            return "the gateway is gone"
-        if now_ns - int(words[Word.GATEWAY_ALIVE_NS]) > timeout_ns:
-            return "the gateway is silent"
-        if stop.requested or words[Word.SHUTDOWN]:
-            return "asked to"
+            reason = "the gateway is gone"
+        elif now_ns - int(words[Word.GATEWAY_ALIVE_NS]) > timeout_ns:
+            reason = "the gateway is silent"
+        elif stop.requested or words[Word.SHUTDOWN]:
+            reason = "asked to"
+        else:
+            cycle.run(now_ns)
+    # Whatever it is, the arm slows down inside its limits first.
+    cycle.come_to_rest(now_ns)
+    until_ns = now_ns + REST_NS
+    while not cycle.is_at_rest and now_ns < until_ns:
         cycle.run(now_ns)
+        now_ns = pacer.wait()
+    return reason
 
 
 class _StopOnSignal:

@@ -35,6 +35,13 @@ def _filter(
     safe = 0
     for j in range(now.shape[1]):
         low, high, most_dq, most_ddq, most_dddq = bounds[:, j]
+        if wanted[1, j] == 0.0 and wanted[2, j] == 0.0 and low <= wanted[0, j] <= high:
+            # So near to rest that being there in the next cycle takes less jerk than there is: no endless creeping.
+            q_left, dq_left = abs(wanted[0, j] - now[0, j]), abs(now[1, j])
+            if 8.0 * q_left / dt_s**3 + 4.0 * dq_left / dt_s**2 + 2.0 * abs(now[2, j]) / dt_s <= 0.5 * most_dddq:
+                out[0, j], out[1, j], out[2, j] = wanted[0, j], 0.0, 0.0
+                safe |= 1 << j
+                continue
         q, dq, ddq = moved(now[0, j], now[1, j], now[2, j], 0.0, dt_s)
         jerk = 0.0
         for pole in poles:

@@ -27,8 +27,6 @@ from robot.control.pose_trajectory import PoseTrajectory
 from robot.control.rotations import angle_between, turn_part
 from robot.control.safety import Clamp, Situation
 
-STILL_RADPS, STILL_RADPS2 = 1e-4, 1e-2
-"""A reference slower than this rests."""
 ASTRAY_RAD = 0.1
 """A reference farther than this from its way has been held back; the next way begins where it is."""
 REACHED_M, REACHED_RAD = 0.002, 0.02
@@ -41,6 +39,8 @@ KNOTS = 4 * MAX_ROWS
 SHARE = 0.8
 """Part of the limits of speed and acceleration that waypoints ask for on average: the rest is for ways between them."""
 ROUNDS = 30
+LATE_S = 0.01
+"""A waypoint that is reached later than this after its time is reported."""
 
 
 @njit(cache=True, nogil=True)
@@ -49,9 +49,9 @@ def _stretch(
 ) -> bool:
     """Lengthen in place the times [s] from now to each waypoint (N, n) that joints would be late at; whether it did.
 
-    A piece is as long as its mean velocity needs. Where mean velocities of neighbours, of which the last is rest, differ
-    by more than acceleration allows, the faster one is slowed, round by round: acceleration falls with the square
-    of the time.
+    A piece is as long as its mean velocity needs. Where mean velocities of neighbours, of which the last is rest,
+    differ by more than acceleration allows, the faster one is slowed down, round by round: acceleration falls with the
+    square of the time.
     """
     count, n = waypoints.shape
     lasts, mean = np.empty(count), np.empty((count, n))
@@ -82,7 +82,7 @@ def _stretch(
     total, is_longer = 0.0, False
     for i in range(count):
         total += lasts[i]
-        is_longer = is_longer or total > times_s[i] + 1e-6
+        is_longer = is_longer or total > times_s[i] + LATE_S
         times_s[i] = total
     return is_longer
 
@@ -258,4 +258,4 @@ class JointFollower:
 
 
 def _is_still(state: np.ndarray) -> bool:
-    return bool((np.abs(state[1]) <= STILL_RADPS).all() and (np.abs(state[2]) <= STILL_RADPS2).all())
+    return not state[1:].any()
