@@ -71,7 +71,9 @@ class Connection:
         try:
             socket.connect(self._address(channel))
         except zmq.ZMQError as error:
-            socket.close()
+            # With its monitor, for which closing the context would wait for ever.
+            self._sockets[channel] = socket
+            self.drop(channel)
             raise BridgeError(
                 f"{self._endpoint!r} is no address of a bridge: {error}. One is tcp://127.0.0.1:5555."
             ) from error
