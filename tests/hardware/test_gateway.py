@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hardware.sessions import MAX_SESSIONS
-from hardware.shared_memory import COMMAND_SLOTS, Word
+from hardware.shared_memory import Word
 from robot.bridge import client as client_module
 from robot.bridge.client import BridgeClient
 from robot.bridge.schema import Mode, Priority
@@ -117,7 +117,7 @@ def test_a_ring_that_is_full_refuses(bridge: StandIn, driver: BridgeClient) -> N
     bridge.gateway.take_command([command(driver)])
     bridge.memory.commands.push = push  # type: ignore[method-assign]
     assert refused(bridge) == {str(Reason.FULL): 1}
-    assert COMMAND_SLOTS > 0
+    watch(driver, 5)
     assert driver.state().status("refusal") == Reject.FULL
 
 
