@@ -1,8 +1,8 @@
 """A Franka on this machine: franky-sim's physics and protocol, on an even beat and with the robot's own refusals.
 
 franky-sim alone never reports an error. This adds what a driver has to cope with: a robot that stops itself where
-commands stay away, jump or make it too fast; reflexes, a pressed user stop and locked brakes on request.
-`python -m hardware.franka_emulator 127.0.0.10` serves one robot until its standard input ends; every line there is a
+commands stay away or make it too fast; reflexes, a pressed user stop and locked brakes on request.
+`python -m hardware.franka_emulator 127.0.0.10` serves one robot until its standard input ends; a line there is a
 request:
 
     reflex <error>   e.g. joint_reflex; automatic error recovery clears it
@@ -37,6 +37,7 @@ from franky_sim.mujoco_simulator import MujocoSimulator
 
 PERIOD_NS = 1_000_000
 PRIORITY = 85
+"""SCHED_FIFO, where that is allowed: a robot's own computer is never late because ours is busy."""
 HOME_Q_RAD = (0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4)
 MOST_LOST = 20
 """Commands that may stay away in a row until the robot stops (Franka Control Interface, requirements)."""
@@ -68,7 +69,7 @@ class EmulatedRobot(FrankaRobotServer):
 
     def __init__(self, robot: Any, address: str) -> None:
         self.mode = RobotMode.kIdle
-        self._error = ""
+        self._error_at = -1
         self._begin_motion()
         super().__init__(robot, [address])
         # franky-sim has no door for another answer to one command.
@@ -90,25 +91,22 @@ class EmulatedRobot(FrankaRobotServer):
         name, _, detail = line.strip().partition(" ")
         if name == "release":
             self.release()
-        elif name == "reflex":
+        elif name == "reflex" and detail in ERRORS:
             self.halt(RobotMode.kReflex, MoveStatus.kReflexAborted, detail)
         elif name == "user_stop":
             self.halt(RobotMode.kUserStopped, MoveStatus.kEmergencyAborted)
         elif name == "lock":
             self.halt(RobotMode.kOther, MoveStatus.kAborted)
+        else:
+            print(json.dumps({"unknown": line.strip()}), flush=True)
 
     def release(self) -> None:
         """No fault and no pressed button any more."""
-        self.mode, self._error = RobotMode.kIdle, ""
+        self.mode, self._error_at = RobotMode.kIdle, -1
 
     def halt(self, mode: RobotMode, status: MoveStatus, error: str = "") -> None:
-        """End the motion as the robot does by itself, hold the joints, and say why.
-
-        Raises:
-            KeyError: No such error.
-        """
-        ERRORS[error] if error else None
-        self.mode, self._error = mode, error
+        """End the motion as the robot does by itself, hold the joints, and say why; `error` is one of `ERRORS`."""
+        self.mode, self._error_at = mode, ERRORS.get(error, -1)
         motion, self._has_begun = self.current_motion_id, False
         self.stop_motion(send_preemption_signal=False)
         self._FrankaRobotServer__holding_q = tuple(self.robot.inner_state.q)
@@ -140,7 +138,7 @@ class EmulatedRobot(FrankaRobotServer):
         state = super().robot_state
         if self.mode == RobotMode.kIdle:
             return state.replace(control_command_success_rate=sum(self._answered) / 100)
-        flags = tuple(place == ERRORS.get(self._error) for place in range(41))
+        flags = tuple(place == self._error_at for place in range(41))
         return state.replace(robot_mode=self.mode, errors=flags, reflex_reason=flags, control_command_success_rate=0.0)
 
 
@@ -179,7 +177,6 @@ def main(arguments: list[str]) -> int:
         requests.append("end")
 
     threading.Thread(target=listen, daemon=True).start()
-    # A robot's own computer is never late because ours is busy.
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     serve(arguments[0], requests)

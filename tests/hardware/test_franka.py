@@ -39,6 +39,11 @@ def robot(shared: Emulated) -> Emulated:
     return shared
 
 
+def test_the_emulator_names_requests_that_it_does_not_know(robot: Emulated) -> None:
+    robot.say("reflex none_such")
+    assert robot.heard() == {"unknown": "reflex none_such"}
+
+
 @pytest.fixture
 def arm(robot: Emulated) -> Iterator[FrankaArm]:
     arm = driver(robot.address)
@@ -118,8 +123,10 @@ def test_a_reflex_is_named_latched_and_cleared_by_recovering(arm: FrankaArm, rob
 
 
 def test_a_robot_that_is_driven_too_fast_stops_itself(arm: FrankaArm, robot: Emulated) -> None:
-    with pytest.raises(DeviceError, match="joint_velocity_violation"):
+    with pytest.raises(DeviceError, match="joint_velocity_violation"):  # noqa: PT012
         lead(arm, 3.5, 0.5, joints=(0,))
+        for _ in range(50):
+            measured(arm)
     assert robot.heard() == {"halted": "kReflex", "error": "joint_velocity_violation"}
     arm.stop()
     arm.recover()
@@ -219,7 +226,7 @@ def test_stop_brakes_within_the_limits_and_holds(arm: FrankaArm) -> None:
     assert (way < 0.6**2 / 7 / 2 + 0.6 * 7 / 2100 + 0.01).all()
     held = views["q"].copy()
     time.sleep(0.3)
-    np.testing.assert_allclose(measured(arm)["q"], held, atol=0.001)
+    np.testing.assert_allclose(measured(arm)["q"], held, atol=0.003)  # friction holds up to 1.14 Nm of 600 Nm/rad
 
 
 def test_a_target_that_is_not_finite_is_refused_and_the_last_one_kept(arm: FrankaArm) -> None:
@@ -256,6 +263,17 @@ def test_the_hand_obeys_the_latest_wish_and_nobody_waits_for_it(arm: FrankaArm) 
         arm.write(target)
     follow(0.0, 0.04)
     assert longest < 0.05
+
+
+def test_a_hand_that_fails_stops_the_arm_and_is_connected_again(arm: FrankaArm) -> None:
+    failed = arm._hand
+    assert failed is not None
+    failed.fault = "The Franka's hand has failed."
+    assert "hand has failed" in fault(arm)
+    arm.stop()
+    arm.recover()
+    assert arm._hand is not failed
+    measured(arm)
 
 
 def test_a_wrong_tool_is_refused(arm: FrankaArm) -> None:
