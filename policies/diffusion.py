@@ -135,10 +135,15 @@ class DiffusionHead(AbstractHead):
         target = noise if self._prediction is Prediction.epsilon else actions
         if not self._prefix_max:
             return F.mse_loss(self.unet(noisy, film), target), {}
-        length = torch.randint(self._prefix_max + 1, (len(actions), 1), device=actions.device)
-        is_kept = torch.arange(actions.shape[1], device=actions.device) < length
+        is_kept = self._draw_prefixes(actions)
         error = F.mse_loss(self.unet(_marked(noisy, actions, is_kept), film), target, reduction="none").mean(-1)
         return error[~is_kept].mean(), {}
+
+    def _draw_prefixes(self, actions: Tensor) -> Tensor:
+        """Which rows are shown as they are, (B, T): none in half of the chunks, so that a head acts as well without."""
+        size, device = (len(actions), 1), actions.device
+        length = torch.randint(1, self._prefix_max + 1, size, device=device) * torch.randint(2, size, device=device)
+        return torch.arange(actions.shape[1], device=device) < length
 
     def predict(self, observation: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         """Denoise a chunk by DDIM; (B, horizon, A)."""
