@@ -207,6 +207,8 @@ class RealtimeProcess:
             pass_fds=[memory.fd, memory.states.wake_fd],
             env={**os.environ, **threads},
             text=True,
+            # The scheduler shares cores among sessions: what else runs in this terminal takes nothing from the loop.
+            start_new_session=True,
         )
         self._report: dict[str, Any] | None = None
 
