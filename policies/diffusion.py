@@ -4,8 +4,8 @@ Legend: B batch, A action, D observation, G conditioning.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -171,41 +171,32 @@ class DiffusionHead(AbstractHead):
         films = self.unet.conditioning(
             condition.repeat(len(steps), 1), steps.repeat_interleave(len(condition))
         ).unflatten(0, (len(steps), len(condition)))
-        is_kept, rows = torch.zeros(sample.shape[:2], dtype=torch.bool, device=sample.device), sample
-        guidance = None
+        is_kept, rows, guidance = torch.zeros(sample.shape[:2], dtype=torch.bool, device=sample.device), sample, None
         if kept is not None:
             rows = self.action(kept.rows.to(sample)).clamp(-1, 1)
             if kept.method is Method.prefix:
                 is_kept = kept.weights.to(sample.device) >= 1
             else:
                 guidance = Guidance(sampler, rows, kept)
+        needs_gradient = kept is not None and kept.method is Method.guided
+        network = self.unet if self._packed is None or len(sample) > 1 or needs_gradient else self._packed
         for index, film in enumerate(films):
-            denoise = self._denoiser(
-                film, rows, is_kept, differentiable=kept is not None and kept.method is Method.guided
-            )
+            denoise = partial(self._predicted, network, film, rows, is_kept)
             if guidance is None:
                 sample = sampler.step(index, denoise(sample), sample)
             else:
                 sample = guidance.step(index, denoise, sample)
         return self.action.restore(torch.where(is_kept.unsqueeze(-1), rows, sample) if self._prefix_max else sample)
 
+    def _predicted(
+        self, network: ConditionalUnet | PackedUnet, film: Tensor, rows: Tensor, is_kept: Tensor, sample: Tensor
+    ) -> Tensor:
+        return network(_marked(sample, rows, is_kept) if self._prefix_max else sample, film)
+
     def prepare(self) -> None:
         """Pack the network for one observation at a time on a CPU."""
         if self.action.centre.device.type == "cpu":
             self._packed = PackedUnet(self.unet)
-
-    def _denoiser(
-        self, film: Tensor, rows: Tensor, is_kept: Tensor, differentiable: bool
-    ) -> Callable[[Tensor], Tensor]:
-        """The network at one denoising step, as a function of the sample."""
-        is_packed = self._packed is not None and len(film) == 1 and not differentiable
-        network: Callable[[Tensor, Tensor], Tensor] = self.unet
-        if is_packed:
-            assert self._packed is not None
-            network = self._packed
-        if not self._prefix_max:
-            return lambda sample: network(sample, film)
-        return lambda sample: network(_marked(sample, rows, is_kept), film)
 
     def _condition(self, observation: dict[str, Tensor]) -> Tensor:
         """The observation history as one vector, (B, G)."""
