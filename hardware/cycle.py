@@ -58,7 +58,7 @@ class Cycle:
         self._plan = Plan(limits, self._action.shape[0])
         self._follower, self._checks, self._clearance = guidance(arm.specs, limits, model_path, self._plan)
         self._silence_ns = int(limits.silence_s * 1e9)
-        self.mode, self.fault = Mode.DISARMED, Fault.NONE
+        self.mode, self.fault, self.complaint = Mode.DISARMED, Fault.NONE, ""
         self._session = self._public_id = self._received_ns = 0
         self._had_row = False
 
@@ -94,12 +94,17 @@ class Cycle:
             self.fault, self.mode = fault, Mode.STOPPING
             self._plan.clear()
 
+    def _fail(self, error: DeviceError) -> None:
+        if self.mode not in (Mode.STOPPING, Mode.FAULT):
+            self.complaint = str(error)
+        self.halt(Fault.DEVICE)
+
     def _read(self, now_ns: int) -> int:
         """Measure; the time at which the cycle began."""
         try:
             self._arm.read(self._measured)
-        except DeviceError:
-            self.halt(Fault.DEVICE)
+        except DeviceError as error:
+            self._fail(error)
             if self._arm.specs.clock == "robot":
                 # A robot that has stopped beats no time.
                 time.sleep(self._pacer.period_ns / 1e9)
@@ -220,8 +225,8 @@ class Cycle:
         self._publish(time.monotonic_ns())
         try:
             self._arm.recover(seed)
-        except DeviceError:
-            self.halt(Fault.DEVICE)
+        except DeviceError as error:
+            self._fail(error)
             return False
         self._read(time.monotonic_ns())
         # The collector is off while the loop runs; what a recovery leaves behind is collected here.
@@ -233,6 +238,9 @@ class Cycle:
         if self._memory.words[Word.ESTOP]:
             return Outcome.ESTOPPED
         if self.mode == Mode.STOPPING:
+            # A device that was unplugged cannot confirm that it stands before it is there again.
+            if self.fault == Fault.DEVICE and self._recover(None):
+                self.mode = Mode.STOPPING
             return Outcome.MOVING
         if self.mode == Mode.FAULT:
             if self.fault == Fault.DEVICE and not self._recover(None):
@@ -258,8 +266,8 @@ class Cycle:
         self._written[:] = self._target
         try:
             self._arm.write(self._target)
-        except DeviceError:
-            self.halt(Fault.DEVICE)
+        except DeviceError as error:
+            self._fail(error)
             return
         self._status[INDEX["clamp_mask"]] = clamp
         self._status[INDEX["clamped"]] += clamp != Clamp.NONE
@@ -275,8 +283,8 @@ class Cycle:
     def _finish_brake(self) -> None:
         try:
             self._arm.stop()
-        except DeviceError:
-            self.halt(Fault.DEVICE)
+        except DeviceError as error:
+            self._fail(error)
             return
         self.mode = Mode.DISARMED
 

@@ -20,7 +20,7 @@ from hardware.privileges import become_real_time
 from hardware.shared_memory import STATE_CAPACITY, SharedMemory, Word
 from robot.bridge.schema import arm_specs_to_json, state_layout
 from robot.contract import Arm
-from robot.errors import ArmatureError, BridgeError
+from robot.errors import ArmatureError, BridgeError, DeviceError
 
 WARM_UP_CYCLES = 50
 REST_NS = 1_000_000_000
@@ -57,8 +57,7 @@ def main(arguments: list[str]) -> int:
         _tell({"error": str(error), "kind": type(error).__name__})
         return 1
     finally:
-        arm.stop()
-        arm.close()
+        _end(arm)
     _tell(_report(pacer, reason))
     return 0
 
@@ -79,6 +78,10 @@ def _loop(cycle: Cycle, pacer: Pacer, memory: SharedMemory, stop: "_StopOnSignal
             reason = "asked to"
         else:
             cycle.run(now_ns)
+            if cycle.complaint:
+                # The arm stands; what its driver has to say is for whoever looks at this terminal.
+                print(f"The arm has failed: {cycle.complaint}", file=sys.stderr, flush=True)
+                cycle.complaint = ""
     # Whatever it is, the arm slows down inside its limits first.
     cycle.come_to_rest(now_ns)
     until_ns = now_ns + REST_NS
@@ -86,6 +89,16 @@ def _loop(cycle: Cycle, pacer: Pacer, memory: SharedMemory, stop: "_StopOnSignal
         cycle.run(now_ns)
         now_ns = pacer.wait()
     return reason
+
+
+def _end(arm: Arm) -> None:
+    """Stop and close, and say so if the arm does not confirm it."""
+    try:
+        arm.stop()
+    except DeviceError as error:
+        print(f"The arm has not confirmed that it stands. Look at it. {error}", file=sys.stderr, flush=True)
+    finally:
+        arm.close()
 
 
 class _StopOnSignal:

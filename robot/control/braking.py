@@ -9,12 +9,12 @@ acceleration on). Of all ways to rest it runs least far, so that a joint that ov
 import math
 
 import numpy as np
-from numba import njit
 
+from robot.control.compiling import entry
 from robot.control.limits import JointLimits
 
 
-@njit(cache=True, nogil=True)
+@entry
 def stopping(dq: float, ddq: float, most_ddq: float, jerk: float) -> tuple[float, float, float, float]:
     """The jerk of the first part, with its sign, and how long each of the three parts lasts [s]."""
     # Seen so that velocity has to rise to zero; after the acceleration has been taken back it is not positive.
@@ -29,7 +29,7 @@ def stopping(dq: float, ddq: float, most_ddq: float, jerk: float) -> tuple[float
     return sign * jerk, max(0.0, (peak - a) / jerk), held, peak / jerk
 
 
-@njit(cache=True, nogil=True)
+@entry
 def moved(q: float, dq: float, ddq: float, dddq: float, time_s: float) -> tuple[float, float, float]:
     """Position, velocity and acceleration after a time of constant jerk."""
     return (
@@ -39,7 +39,7 @@ def moved(q: float, dq: float, ddq: float, dddq: float, time_s: float) -> tuple[
     )
 
 
-@njit(cache=True, nogil=True)
+@entry
 def stopping_range(q: float, dq: float, ddq: float, most_ddq: float, jerk: float) -> tuple[float, float, float]:
     """Where a joint comes to rest, and its lowest and highest position until then."""
     first, t1, t2, t3 = stopping(dq, ddq, most_ddq, jerk)
@@ -57,13 +57,13 @@ def stopping_range(q: float, dq: float, ddq: float, most_ddq: float, jerk: float
     return p, min(low, p), max(high, p)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def _rest(state: np.ndarray, most_ddq: np.ndarray, jerk: np.ndarray, out: np.ndarray) -> None:
     for j in range(state.shape[1]):
         out[j] = stopping_range(state[0, j], state[1, j], state[2, j], most_ddq[j], jerk[j])[0]
 
 
-@njit(cache=True, nogil=True)
+@entry
 def _brake(state: np.ndarray, most_ddq: np.ndarray, jerk: np.ndarray, time_s: float, out: np.ndarray) -> None:
     for j in range(state.shape[1]):
         q, dq, ddq = state[0, j], state[1, j], state[2, j]

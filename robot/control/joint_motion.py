@@ -8,10 +8,10 @@ Target States"). A state from which braking stays in the range is never left for
 """
 
 import numpy as np
-from numba import njit
 from ruckig import InputParameter, Result, Ruckig, Synchronization, Trajectory
 
 from robot.control.braking import Braking, moved, stopping_range
+from robot.control.compiling import entry
 from robot.control.limits import JointLimits
 from robot.control.safety import Check, Clamp, Fault, Situation
 
@@ -24,7 +24,7 @@ ROUNDING = 1e-9
 """Ruckig refuses a state that is beyond its limits; rounding may put one there by this part."""
 
 
-@njit(cache=True, nogil=True)
+@entry
 def _filter(
     now: np.ndarray, wanted: np.ndarray, bounds: np.ndarray, poles: np.ndarray, dt_s: float, out: np.ndarray
 ) -> int:
@@ -62,7 +62,7 @@ def _filter(
     return safe
 
 
-@njit(cache=True, nogil=True)
+@entry
 def _admissible(now: np.ndarray, after: np.ndarray, bounds: np.ndarray, dt_s: float) -> int:
     """The joints that may go from one state (3, n) to another in a cycle, as bits: the limits, judged afresh."""
     slack, good = 1.0 + 10 * ROUNDING, 0

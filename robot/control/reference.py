@@ -9,23 +9,15 @@ takes longer. After the last waypoint the arm rests: a plan that nobody renews e
 from enum import Enum
 
 import numpy as np
-from numba import njit
 
-from robot.control.action_spaces import (
-    POSITION_SCALE_M,
-    ROTATION_SCALE_RAD,
-    matrix_from_rot6d,
-    matrix_from_rotvec,
-    rot6d_from_matrix,
-)
 from robot.control.braking import Braking
 from robot.control.joint_trajectory import JointTrajectory
 from robot.control.kinematics import ArmModel
 from robot.control.limits import JointLimits
 from robot.control.plan import MAX_ROWS, Plan
 from robot.control.pose_trajectory import PoseTrajectory
-from robot.control.rotations import angle_between, turn_part
 from robot.control.safety import Clamp, Situation
+from robot.control.waypoints import next_pose, stretched
 
 ASTRAY_RAD = 0.1
 """A reference farther than this from its way has been held back; the next way begins where it is."""
@@ -36,55 +28,6 @@ PEAK_OF_QUINTIC = 1.875
 KNOT_S = 0.025
 """Longest time between two waypoints of the joints on a way of poses."""
 KNOTS = 4 * MAX_ROWS
-SHARE = 0.8
-"""Part of the limits of speed and acceleration that waypoints ask for on average: the rest is for ways between them."""
-ROUNDS = 30
-LATE_S = 0.01
-"""A waypoint that is reached later than this after its time is reported."""
-
-
-@njit(cache=True, nogil=True)
-def _stretch(
-    times_s: np.ndarray, waypoints: np.ndarray, state: np.ndarray, most_dq: np.ndarray, most_ddq: np.ndarray
-) -> bool:
-    """Lengthen in place the times [s] from now to each waypoint (N, n) that joints would be late at; whether it did.
-
-    A piece is as long as its mean velocity needs. Where mean velocities of neighbours, of which the last is rest,
-    differ by more than acceleration allows, the faster one is slowed down, round by round: acceleration falls with the
-    square of the time.
-    """
-    count, n = waypoints.shape
-    lasts, mean = np.empty(count), np.empty((count, n))
-    for i in range(count):
-        lasts[i] = times_s[i] - (times_s[i - 1] if i else 0.0)
-        for j in range(n):
-            mean[i, j] = waypoints[i, j] - (waypoints[i - 1, j] if i else state[0, j])
-            lasts[i] = max(lasts[i], abs(mean[i, j]) / (SHARE * most_dq[j]))
-        mean[i] /= lasts[i]
-    for _ in range(ROUNDS):
-        is_settled = True
-        for i in range(count + 1):
-            worst, slower, faster = 1.0, 0.0, 0.0
-            over = 0.5 * ((lasts[i] if i < count else 0.0) + (lasts[i - 1] if i else lasts[0]))
-            for j in range(n):
-                after, before = mean[i, j] if i < count else 0.0, mean[i - 1, j] if i else state[1, j]
-                worst = max(worst, abs(after - before) / (over * SHARE * most_ddq[j]))
-                slower, faster = max(slower, abs(before) / most_dq[j]), max(faster, abs(after) / most_dq[j])
-            if worst > 1.01:
-                which = i if faster >= slower else i - 1
-                if which >= 0:
-                    by = min(1.5, worst**0.5)
-                    lasts[which] *= by
-                    mean[which] /= by
-                    is_settled = False
-        if is_settled:
-            break
-    total, is_longer = 0.0, False
-    for i in range(count):
-        total += lasts[i]
-        is_longer = is_longer or total > times_s[i] + LATE_S
-        times_s[i] = total
-    return is_longer
 
 
 class _Lead(Enum):
@@ -103,7 +46,7 @@ class JointFollower:
         self._plan, self._limits, self._model, self._space = plan, limits, model, action_space
         model.set_range(np.array(limits.joint_low_rad), np.array(limits.joint_high_rad))
         model.posture[:] = limits.home_q_rad
-        self._low, self._high = np.array(limits.workspace_low_m), np.array(limits.workspace_high_m)
+        self._tool = np.array([*limits.workspace_low_m, *limits.workspace_high_m, 0.0, 0.0])
         self._velocity = np.array(limits.joint_velocity_radps)
         self._acceleration = np.array(limits.joint_acceleration_radps2)
         self._braking = Braking(limits)
@@ -115,7 +58,9 @@ class JointFollower:
         self.applied_sequence = -1
         self.clamp = self._way_clamp = Clamp.NONE
         # Compile now what a loop must not wait for.
-        _stretch(np.ones(1), self._hold[None], np.zeros((3, n)), self._velocity, self._acceleration)
+        pose = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+        next_pose(pose, np.append(pose, 0.0), True, self._tool, pose.copy())
+        stretched(np.ones(1), self._hold[None], np.zeros((3, n)), self._velocity, self._acceleration)
 
     def rest(self, situation: Situation, gripper: float | None = None) -> None:
         """Hold the reference where it is; where the arm is, if it has been moved away from its reference meanwhile."""
@@ -162,7 +107,7 @@ class JointFollower:
         times, waypoints = np.append(times, new_times), np.vstack([waypoints, new])
         times, waypoints = times[times > now_ns], waypoints[times > now_ns]
         times_s = 1e-9 * (times - now_ns)
-        if _stretch(times_s, waypoints, state, self._velocity, self._acceleration):
+        if stretched(times_s, waypoints, state, self._velocity, self._acceleration):
             self._way_clamp |= Clamp.JOINT_MOTION
         ends_ns = now_ns + np.maximum.accumulate((1e9 * times_s).astype(np.int64))
         self._way.plan(now_ns, state[0], state[1], state[2], ends_ns, waypoints)
@@ -214,7 +159,10 @@ class JointFollower:
         self._model.pose(start[0], poses[0, :3], poses[0, 3:])
         self._model.jacobian(start[0], jacobian)
         for i, row in enumerate(rows[first:]):
-            self._next_pose(poses[i], row, 1e-9 * int(ends[first + i] - begins[first + i]), poses[i + 1])
+            lasts_s = 1e-9 * int(ends[first + i] - begins[first + i])
+            self._tool[6] = self._limits.linear_speed_mps * lasts_s
+            self._tool[7] = self._limits.angular_speed_radps * lasts_s
+            self._way_clamp |= Clamp(next_pose(poses[i], row, self._space == "ee_pose", self._tool, poses[i + 1]))
         rates = jacobian @ start[1], jacobian @ start[2]
         self._poses.plan(t0_ns, poses[0, :3], poses[0, 3:], *rates, ends[first:], poses[1:])
         times: list[int] = []
@@ -232,29 +180,6 @@ class JointFollower:
                 self._way_clamp |= Clamp.REACH
             q = waypoints[i]
         return np.array(times, np.int64), waypoints
-
-    def _next_pose(self, before: np.ndarray, row: np.ndarray, lasts_s: float, pose: np.ndarray) -> None:
-        """Fill the pose (9,) that a row leads to: inside the box, and no faster than the tool may go."""
-        pos, rot6d = pose[:3], pose[3:]
-        if self._space == "ee_pose":
-            pos[:] = row[:3]
-            rot6d[:] = rot6d_from_matrix(matrix_from_rot6d(row[3:9]))
-        else:
-            pos[:] = before[:3] + POSITION_SCALE_M * row[:3]
-            turn = matrix_from_rotvec(ROTATION_SCALE_RAD * np.asarray(row[3:6], np.float64))
-            rot6d[:] = rot6d_from_matrix(turn @ matrix_from_rot6d(before[3:]))
-        if ((pos < self._low) | (pos > self._high)).any():
-            np.clip(pos, self._low, self._high, out=pos)
-            self._way_clamp |= Clamp.WORKSPACE
-        way = pos - before[:3]
-        part = self._limits.linear_speed_mps * lasts_s / max(float(np.sqrt(way @ way)), 1e-9)
-        if part < 1.0:
-            pos[:] = before[:3] + part * way
-            self._way_clamp |= Clamp.LINEAR_SPEED
-        part = self._limits.angular_speed_radps * lasts_s / max(angle_between(before[3:], rot6d), 1e-9)
-        if part < 1.0:
-            turn_part(before[3:], rot6d, part)
-            self._way_clamp |= Clamp.ANGULAR_SPEED
 
 
 def _is_still(state: np.ndarray) -> bool:

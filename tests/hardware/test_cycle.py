@@ -29,7 +29,7 @@ class FaultyArm(FakeArm):
     fails: str = ""
 
     def read(self, state: np.ndarray) -> None:
-        if self.fails == "read":
+        if self.fails in ("read", "gone"):
             raise DeviceError("no answer")
         super().read(state)
         if self.fails == "nan":
@@ -45,10 +45,15 @@ class FaultyArm(FakeArm):
         self.written.append(target.copy())
 
     def stop(self) -> None:
-        if self.fails == "stop":
+        if self.fails in ("stop", "gone"):
             raise DeviceError("still moving")
         super().stop()
         self.stops = getattr(self, "stops", 0) + 1
+
+    def recover(self, seed: int | None = None) -> None:
+        if self.fails == "gone":
+            raise DeviceError("still unplugged")
+        super().recover(seed)
 
 
 class Rig:
@@ -331,3 +336,22 @@ def test_whatever_arrives_what_is_written_is_safe(stream: Any) -> None:
     assert (np.abs(written[:, 9]) <= 1).all()
     steps = np.linalg.norm(np.diff(written[:, :3], axis=0), axis=1)
     assert (steps <= rig.limits.linear_speed_mps * (rig.limits.speed_window_s + 0.002)).all()
+
+
+def test_an_unplugged_arm_is_stopping_until_it_is_back_and_has_confirmed() -> None:
+    rig = Rig().armed()
+    rig.send([UP] * 4)
+    rig.arm.fails = "gone"
+    rig.run(50)
+    assert rig.mode == Mode.STOPPING
+    assert rig.cycle.complaint == "no answer"
+    assert rig.ask(Kind.RESET) == Outcome.MOVING
+    assert rig.mode == Mode.STOPPING
+    rig.arm.fails = ""
+    assert rig.ask(Kind.RESET) == Outcome.MOVING
+    rig.run(1)
+    assert rig.mode == Mode.FAULT
+    assert Fault(int(rig.status("fault"))) == Fault.DEVICE
+    assert rig.ask(Kind.RESET) == Outcome.DONE
+    assert rig.mode == Mode.DISARMED
+    assert rig.ask(Kind.ARM) == Outcome.DONE

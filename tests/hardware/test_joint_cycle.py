@@ -138,16 +138,16 @@ def test_the_box_is_not_left_and_deltas_do_not_wind_up() -> None:
 
 
 def test_too_much_is_done_more_slowly_on_the_same_way() -> None:
-    """A metre a second with the limits of a careful arm: the tool keeps near its line, only later."""
-    rig = JointRig(workspace_high_m=[0.8, 0.5, 1.2]).armed()
+    """Twice what a careful arm can do: the tool keeps to its line, only later, and that is said."""
+    rig = JointRig(**QUICK, joint_velocity_radps=[0.4] * 7).armed()
     start = rig.tool()
-    for _ in range(8):
-        rig.send([[0, 0, -1.0, 0, 0, 0, 0]] * 8)
-        rig.run(100)
-    tools = np.array([rig.tool(q)[:3] for q in rig.written[::10, :7]])
-    assert tools[:, 2].min() < start[2] - 0.2
-    assert int(rig.status("clamp_mask")) & (Clamp.JOINT_MOTION | Clamp.WORKSPACE)
-    np.testing.assert_allclose(tools[:, :2], np.tile(start[:2], (len(tools), 1)), atol=0.08)
+    rig.send([[0, 0, -0.5, 0, 0, 0, 0]] * 8)
+    rig.run(150)
+    assert int(rig.status("clamp_mask")) & Clamp.JOINT_MOTION
+    rig.run(500)
+    np.testing.assert_allclose(rig.tool()[2], start[2] - 0.2, atol=1e-3)
+    tools = np.array([rig.tool(q)[:2] for q in rig.written[::10, :7]])
+    np.testing.assert_allclose(tools, np.tile(start[:2], (len(tools), 1)), atol=0.005)
     rig.require_limits()
 
 
