@@ -82,6 +82,9 @@ class FakeCamera(Camera):
             else:
                 self._seen.append(self._sight())
                 time.sleep(min(left_ns / 1e9, _SIGHT_S))
+        if self._sight is not None:
+            # However late we woke, what was there when the picture was due lies between two looks.
+            self._seen.append(self._sight())
 
     def _shift(self, due_ns: int) -> tuple[int, int]:
         """By how many pixels the texture has moved, across and down."""

@@ -34,6 +34,10 @@ FROZEN_S = 5.0
 TRIES = 5
 """How often a camera is started again, after 1, 2, 4 ... s; the count begins anew once it has run for `SOUND_S`."""
 SOUND_S = 60.0
+RATE_S = 5.0
+"""How long pictures are counted for their rate."""
+SLOW_PART = 0.75
+"""A camera that gives less than this part of what was asked for is slow; that is said."""
 STOP_S = 3.0
 _WATCH_S = 0.05
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -87,6 +91,8 @@ class _Keeper:
     alive_s: float = 0.0
     number: int = 0
     is_stale: bool = False
+    counted: tuple[float, int] = (0.0, 0)
+    is_slow: bool = False
     report: dict[str, Any] = field(default_factory=dict)
 
     def start(self, now_s: float) -> None:
@@ -241,14 +247,29 @@ class Fleet:
         if keeper.is_stale and not is_stale:
             _say(f"Camera {keeper.name!r} gives pictures again.")
         keeper.is_stale = is_stale
+        self._compare_rate(keeper, now_s)
         if silent_s > FROZEN_S:
             assert keeper.process is not None
             keeper.process.kill()
         elif now_s - keeper.started_s > SOUND_S:
             keeper.tries = 0
 
+    def _compare_rate(self, keeper: _Keeper, now_s: float) -> None:
+        """What a driver announces is not what it does: a camera that exposes for longer gives fewer pictures."""
+        since_s, before = keeper.counted
+        if now_s - since_s < RATE_S and before:
+            return
+        rate = (keeper.number - before) / (now_s - since_s)
+        was_slow, keeper.counted = keeper.is_slow, (now_s, keeper.number)
+        keeper.is_slow = bool(before) and rate < SLOW_PART * keeper.config.fps
+        if keeper.is_slow and not was_slow:
+            _say(
+                f"Camera {keeper.name!r} gives {rate:.1f} pictures a second, asked for {keeper.config.fps:g}. Give it "
+                "more light or a fixed exposure (`v4l2-ctl -c exposure_dynamic_framerate=0`), or set its fps to that."
+            )
+
     def _lost(self, keeper: _Keeper, now_s: float) -> None:
-        keeper.is_stale, keeper.is_open = True, False
+        keeper.is_stale, keeper.is_open, keeper.counted = True, False, (0.0, 0)
         why, pause_s = keeper.ended(), 2.0**keeper.tries
         keeper.retry_s = now_s + pause_s
         if keeper.tries < TRIES:

@@ -30,8 +30,8 @@ SPAN_S = (-0.1, 0.6)
 LEAST_SCORE = {ACTION: 0.95}
 LEAST_PICTURE_SCORE = 0.8
 """Correlations below these do not tell a delay."""
-LEAST_PART = 0.2
-"""The arm has moved if it went this part of what it was asked to."""
+LEAST_M = 0.003
+"""The arm has moved if it went this far: a compliant one goes a fifth of what deltas ask for, and that tells enough."""
 AGREE_S = 0.005
 """Two runs that differ by more tell of something else than a delay; pictures may by half a period."""
 MOST_MISSED = 0.1
@@ -181,7 +181,7 @@ def require_trustworthy(findings: dict[str, Finding], recordings: list[Recording
     """
     way_m = min(float(np.ptp(recording.moved_m)) for recording in recordings)
     asked_m = float(np.ptp(recordings[0].way_m))
-    if not way_m >= LEAST_PART * asked_m:
+    if not way_m >= LEAST_M:
         raise BridgeError(
             f"The arm went {1000 * way_m:.1f} mm of {1000 * asked_m:.1f} mm: too little to tell a delay from. Choose a "
             "larger amplitude_m, or see whether its controller is stiff enough."

@@ -94,5 +94,18 @@ def test_what_a_failing_camera_says_is_passed_on(make: Make) -> None:
         make(tiny=fake(width=20)).wait(lambda: False)
 
 
+def test_a_camera_that_is_slower_than_asked_for_is_said_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "RATE_S", 0.3)
+    fleet = make(front=fake(), side=fake(fps=20.0))
+    fleet.wait(lambda: False)
+    fleet._keepers[1].config = fake(fps=100.0)
+    until(fleet, lambda: False, within_s=1.2)
+    errors = capfd.readouterr().err
+    assert errors.count("'side' gives") == 1
+    assert "pictures a second, asked for 100" in errors
+
+
 def test_whoever_waits_may_give_up(make: Make) -> None:
     assert not make(front=fake()).wait(lambda: True)
