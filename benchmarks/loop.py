@@ -272,12 +272,12 @@ def main() -> None:
         compare("cores busy, SCHED_FIFO", True, first, 0)
         compare("cores busy, SCHED_FIFO for both", True, first, first)
     compare("cores busy, without rights", True, 0, 0)
-    compare("cores idle", False, first, 0)
+    compare(f"cores idle{', SCHED_FIFO' if first else ''}", False, first, 0)
     for arm in ("fake", "twin"):
         if first:
             bridge(arm, "cores busy, SCHED_FIFO", True, first)
         bridge(arm, "cores busy, without rights", True, 0)
-        bridge(arm, "cores idle", False, first)
+        bridge(arm, f"cores idle{', SCHED_FIFO' if first else ''}", False, first)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ def test_a_loop_that_was_away_brakes_and_wants_to_be_armed_again() -> None:
         while time.monotonic() < until:
             assert client.state().mode == Mode.ARMED
         (pid,) = children(bridge.process)
+        # A session of its own, so that the scheduler does not let it share its part of a core with its terminal's.
+        assert os.getsid(pid) == pid
         os.kill(pid, signal.SIGSTOP)
         time.sleep(0.2)
         os.kill(pid, signal.SIGCONT)
