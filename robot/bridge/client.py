@@ -311,6 +311,7 @@ class BridgeClient:
     ) -> dict[str, Any]:
         self._requests += 1
         payload, number = pack({"op": op, **content}), self._requests
+        self._connection.forget()
         until = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
         while time.monotonic() < until:
             self._clock_request = (number, time.monotonic_ns()) if op == "clock" else None

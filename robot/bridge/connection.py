@@ -13,7 +13,6 @@ from robot.errors import BridgeError
 _QUEUE = 64
 _EVENTS = (
     zmq.EVENT_CONNECTED
-    | zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -103,8 +102,10 @@ class Connection:
         if socket is None:
             return
         self._note_events()
-        if self._monitors.pop(channel, None) is not None:
+        monitor = self._monitors.pop(channel, None)
+        if monitor is not None:
             socket.disable_monitor()
+            monitor.close()
         socket.close()
 
     def close(self) -> None:
@@ -113,16 +114,21 @@ class Connection:
             self.drop(channel)
         self._context.term()
 
+    def forget(self) -> None:
+        """What was seen before counts no more; a new request begins."""
+        self._note_events()
+        self._seen = 0
+
     def why_silent(self, op: str) -> str:
         """What the connection's handshake says about why a request was not answered, and what to do."""
         self._note_events()
         start = f"No bridge answers {op!r} at {self._endpoint}"
-        if self._seen & zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            return f"{start}: something listens there, but it hangs or is no bridge."
         if self._seen & zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             return f"{start}: it does not know this client's key. On its machine: `armature keys authorise=<name>.key`."
-        if self._seen & zmq.EVENT_CONNECTED:
+        if self._seen & (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
             return f"{start}: something listens there, but the handshake fails. {self._key_advice()}"
+        if self._seen & zmq.EVENT_CONNECTED:
+            return f"{start}: something listens there, but it hangs or is no bridge."
         return f"{start}. Start one with `armature bridge arm=...`, or give its address."
 
     def _key_advice(self) -> str:

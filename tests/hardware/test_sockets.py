@@ -1,3 +1,4 @@
+import socket
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,17 @@ def test_ipc_paths_that_cannot_be(path: str) -> None:
         addresses(f"ipc://{path}", 0, ("a",))
     with pytest.raises(BridgeError, match="parent exists"):
         addresses("ipc:///nowhere/at/all", 0, ("a",))
+
+
+def test_what_listens_and_says_nothing_is_told_from_nobody() -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        endpoint = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(BridgeError, match="something listens there, but it hangs"):
+            BridgeClient(endpoint, timeout_s=0.6).__enter__()
+    with pytest.raises(BridgeError, match="Start one with"):
+        BridgeClient(endpoint, timeout_s=0.6).__enter__()
 
 
 def test_a_port_in_use_is_an_error() -> None:
