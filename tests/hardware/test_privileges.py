@@ -93,6 +93,24 @@ def test_with_rights_the_loop_is_first_and_its_children_are_ordinary() -> None:
     assert (is_fifo, priority, child) == ("True", "70", str(os.SCHED_OTHER))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to lock memory")
+def test_locked_memory_is_what_is_used_and_not_what_is_reserved() -> None:
+    program = (
+        "import mmap, re\n"
+        "from hardware.privileges import become_real_time\n"
+        "reserved = mmap.mmap(-1, 1 << 30)\n"
+        "got = become_real_time(70, -1)\n"
+        "sizes = dict(re.findall(r'(VmLck|VmRSS):\\s+(\\d+) kB', open('/proc/self/status').read()))\n"
+        "print(got.memory, sizes['VmLck'], sizes['VmRSS'])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    memory, locked_kb, resident_kb = result.stdout.split()
+    if memory == "False":
+        pytest.skip("this container's root may not")
+    assert int(locked_kb) > 1 << 20
+    assert int(resident_kb) < 1 << 19
+
+
 def test_a_group_without_budget_is_told_to_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(privileges, "try_fifo", lambda priority: "not permitted")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
