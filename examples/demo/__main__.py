@@ -13,7 +13,6 @@ from pathlib import Path
 
 from examples.demo.report import Results, table, write_report
 
-
 PATIENT = "arm.limits.silence_s=0.5"
 """Five times the silence that stops an arm otherwise: the machine that a demo runs on may be anybody's, and busy."""
 
@@ -83,7 +82,9 @@ def through_the_bridge(run: str) -> float:
     """Start the twin's bridge, drive it with the checkpoint for ten episodes, stop it; duration of the driving [s]."""
     print(f"\n$ armature bridge arm=twin task=lift {PATIENT} &", flush=True)
     bridge = subprocess.Popen(
-        [sys.executable, "-m", "robot.cli", "bridge", "arm=twin", "task=lift", PATIENT], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "robot.cli", "bridge", "arm=twin", "task=lift", PATIENT],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert bridge.stdout is not None
