@@ -22,6 +22,7 @@ from hardware.gateway import Gateway, Listen
 from hardware.pacing import Pacer
 from hardware.shared_memory import SharedMemory
 from robot.control.action_spaces import spec
+from robot.control.plan import Plan
 from robot.sim.config import EnvConfig
 from tests.hardware.cameras.settings import fake
 from tests.hardware.settings import limits, settings
@@ -37,20 +38,30 @@ class LateArm(FakeArm):
         self._delay_ns = round(delay_s * 1e9)
         self._late: deque[tuple[int, np.ndarray]] = deque()
         self._is_stuck = is_stuck
-        self._read_ns = time.monotonic_ns()
+        self._at_ns = time.monotonic_ns()
 
-    def read(self, state: np.ndarray) -> None:
+    def _follow(self) -> None:
         # By the time that has passed, not by periods: a busy machine skips some, and no arm waits for that.
         now_ns = time.monotonic_ns()
-        passed_s = max(1e-4, (now_ns - self._read_ns) / 1e9)
-        self._read_ns, self._part, self._rate_hz = now_ns, 1.0 - np.exp(-passed_s / LAG_S), 1.0 / passed_s
-        super().read(state)
+        while self._late and (due_ns := self._late[0][0] + self._delay_ns) <= now_ns:
+            self._advance(due_ns)
+            self._target[:] = self._late.popleft()[1]
+        self._advance(now_ns)
+
+    def _advance(self, until_ns: int) -> None:
+        passed_s = max(1, until_ns - self._at_ns) / 1e9
+        self._at_ns, self._part, self._rate_hz = until_ns, 1.0 - np.exp(-passed_s / LAG_S), 1.0 / passed_s
+        super()._follow()
 
     def write(self, target: np.ndarray) -> None:
-        now_ns = time.monotonic_ns()
-        self._late.append((now_ns, target.copy()))
-        while not self._is_stuck and self._late and self._late[0][0] <= now_ns - self._delay_ns:
-            super().write(self._late.popleft()[1])
+        if not self._is_stuck:
+            self._late.append((time.monotonic_ns(), target.copy()))
+
+
+def delay_rows(plan: Plan, delay_ns: int) -> None:
+    """Let every row begin later than it was to."""
+    add = plan.add
+    plan.add = lambda number, t0_ns, *rest: add(number, t0_ns + delay_ns, *rest)  # type: ignore[method-assign]
 
 
 def main(options: dict[str, Any]) -> None:
@@ -60,7 +71,7 @@ def main(options: dict[str, Any]) -> None:
     # Not what is tested here: a machine that is busy with other tests may be away for longer than a robot's may.
     patient = limits("fake", silence_s=1.0, gateway_timeout_s=2.0)
     space, is_stuck = options.get("space", "ee_delta"), bool(options.get("stuck"))
-    arm = LateArm(chosen.arm, chosen.env, options["arm_s"], space, is_stuck)
+    arm = LateArm(chosen.arm, chosen.env, options.get("arm_s", 0.0), space, is_stuck)
     arm.open()
     memory = SharedMemory.create()
     memory.states.wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
@@ -70,6 +81,7 @@ def main(options: dict[str, Any]) -> None:
     fleet = Fleet(cameras, surroundings(gateway.schema, memory, {"front": "tcp://127.0.0.1:*"}, ""))
     pacer = Pacer(arm.specs.rate_hz)
     cycle = Cycle(arm, patient, memory, pacer)
+    delay_rows(cycle._plan, round(options.get("plan_s", 0.0) * 1e9))
     over = threading.Event()
     try:
         fleet.wait(lambda: False)
