@@ -318,6 +318,7 @@ class Cycle:
 
 def _are_rotations(rot6d: np.ndarray) -> bool:
     """Whether all rows (N, 6) are two vectors that have a length and are apart."""
-    lengths = np.linalg.norm(rot6d.reshape(-1, 2, 3), axis=2)
-    apart = np.linalg.norm(np.cross(rot6d[:, :3], rot6d[:, 3:]), axis=1)
-    return bool((lengths > SMALLEST_NORM).all() and (apart > 1e-3 * lengths.prod(axis=1)).all())
+    a, b = rot6d[:, :3], rot6d[:, 3:]
+    aa, bb, ab = (a * a).sum(axis=1), (b * b).sum(axis=1), (a * b).sum(axis=1)
+    # |a × b|² = |a|² |b|² - (a · b)² (Lagrange); a thousandth of a radian apart.
+    return bool((np.minimum(aa, bb) > SMALLEST_NORM**2).all() and (aa * bb - ab * ab > 1e-6 * aa * bb).all())

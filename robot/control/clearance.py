@@ -46,11 +46,10 @@ class Clearance(Check):
             self._braking.step(now, self._dt, state)
             return self._reason
         badness = self._badness(state)
-        allowed = tuple(max(0.0, value) for value in self._allowed)
         self._reason = Clamp.NONE
-        if not badness[0] <= allowed[0] + 1e-9:
+        if not badness[0] <= max(0.0, self._allowed[0]) + 1e-9:
             self._reason |= Clamp.WORKSPACE
-        if not badness[1] <= allowed[1] + 1e-9:
+        if not badness[1] <= max(0.0, self._allowed[1]) + 1e-9:
             self._reason |= Clamp.CLEARANCE
         if self._reason:
             self._is_refusing = True
