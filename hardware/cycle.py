@@ -14,12 +14,13 @@ from hardware.shared_memory import Command, Kind, SharedMemory, Word
 from robot.bridge.schema import INDEX, STANDSTILL_RADPS, Mode, Outcome, state_layout
 from robot.bridge.wire import public_id
 from robot.contract import Arm
-from robot.control.action_spaces import SMALLEST_NORM
 from robot.control.limits import Limits
 from robot.control.plan import Plan, Reject
 from robot.control.safety import Clamp, Fault, Situation, Workspace
 from robot.errors import DeviceError
 
+SHORTEST_COLUMN = 0.01
+"""Columns of a rotation may have any length, but not nearly none: what they point to would be noise."""
 COMMANDS_A_CYCLE = 4
 """A flood of commands waits; it does not delay the loop."""
 _STATISTICS_EVERY = 128
@@ -321,4 +322,4 @@ def _are_rotations(rot6d: np.ndarray) -> bool:
     a, b = rot6d[:, :3], rot6d[:, 3:]
     aa, bb, ab = (a * a).sum(axis=1), (b * b).sum(axis=1), (a * b).sum(axis=1)
     # |a × b|² = |a|² |b|² - (a · b)² (Lagrange); a thousandth of a radian apart.
-    return bool((np.minimum(aa, bb) > SMALLEST_NORM**2).all() and (aa * bb - ab * ab > 1e-6 * aa * bb).all())
+    return bool((np.minimum(aa, bb) > SHORTEST_COLUMN**2).all() and (aa * bb - ab * ab > 1e-6 * aa * bb).all())
