@@ -88,7 +88,7 @@ class Gateway:
         self.front = Front(self.schema, memory, listen.keys)
         self._requests = RequestDesk(self._sockets["control"], self.front)
         self._published = self._refused = self._next_check_ns = 0
-        self._refusal = Reject.NONE
+        self._refusal, self._ahead_ns = Reject.NONE, int(limits.max_ahead_s * 1e9)
         self.cameras_down = 0
         """Bits of the cameras that give no pictures, for the state."""
         self._estop = EstopThread(self._sockets["estop"], self.front)
@@ -220,7 +220,9 @@ class Gateway:
         command = Command(Kind.CHUNK, frame.session, frame.sequence, frame.t_exec_ns, dt_ns, rows=rows)
         if not self._memory.commands.push(command):
             raise WireError("The real-time process has not taken the commands before this one.", Reason.FULL)
-        self.front.planned_until_ns = frame.t_exec_ns + len(rows) * dt_ns
+        # What is too far ahead is rejected, and must not look like a plan that nobody may interrupt.
+        if frame.t_exec_ns <= time.monotonic_ns() + self._ahead_ns:
+            self.front.planned_until_ns = frame.t_exec_ns + len(rows) * dt_ns
 
     def _refuse(self, reason: str) -> None:
         self.front.tally.refuse(reason)

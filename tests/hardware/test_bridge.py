@@ -368,7 +368,7 @@ def test_killing_the_client_stops_the_arm(bridge: Running) -> None:
             # Silence of 0.1 s and braking of 0.1 s, and some for a loaded machine.
             assert time.monotonic() - killed < 0.35
         victim.communicate()
-        state = settle(witness, Mode.DISARMED)
+        settle(witness, Mode.DISARMED)
         assert stay(witness, 0.5).status("lease") == 0
 
 

@@ -148,6 +148,22 @@ def test_teleop_takes_over_from_a_policy_at_standstill(bridge: StandIn, driver: 
         assert refused(bridge)["no lease"] >= 1
 
 
+def test_a_plan_that_is_rejected_keeps_nobody_out(bridge: StandIn, driver: BridgeClient) -> None:
+    driver.send_chunk(ActionChunk(ROWS, DT_S), driver.now_ns() + 10**15)
+    while not bridge.chunks:
+        driver.state()
+    with bridge.client("hand", priority=Priority.TELEOP) as hand:
+        hand.acquire()
+
+
+def test_a_request_under_another_key_is_none(bridge: StandIn, driver: BridgeClient) -> None:
+    session = driver._session
+    frame = Frame(FrameType.REQUEST, pack({"op": "release"}), driver._boot_id, session, 10**6, driver.now_ns())
+    bridge.gateway.take_request(b"peer", [encode(frame)], user="somebody else's")
+    assert refused(bridge) == {"key": 1}
+    assert driver.holder() == "driver"
+
+
 def test_a_blend_takes_over_in_motion(bridge: StandIn, driver: BridgeClient) -> None:
     bridge.speed = 1.0
     with bridge.client("hand", priority=Priority.TELEOP) as hand:

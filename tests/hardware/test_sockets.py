@@ -6,7 +6,7 @@ import zmq
 
 from hardware.gateway import Listen
 from hardware.keys import BridgeKeys, authorise, make
-from hardware.sockets import addresses, bound, require_safe
+from hardware.sockets import HANDSHAKE_MS, addresses, bound, require_safe
 from robot.bridge.client import BridgeClient
 from robot.errors import BridgeError
 from tests.hardware.gateways import new_gateway, standing_in
@@ -99,6 +99,19 @@ def test_what_listens_and_says_nothing_is_told_from_nobody() -> None:
             BridgeClient(endpoint, timeout_s=0.6).__enter__()
     with pytest.raises(BridgeError, match="Start one with"):
         BridgeClient(endpoint, timeout_s=0.6).__enter__()
+
+
+@pytest.mark.slow
+def test_whoever_connects_and_says_nothing_is_cut_off() -> None:
+    with (
+        standing_in() as bridge,
+        socket.create_connection(("127.0.0.1", int(bridge.endpoint.rpartition(":")[2]))) as mute,
+    ):
+        mute.settimeout(1.5 * HANDSHAKE_MS / 1000)
+        while mute.recv(100):
+            pass
+        with bridge.client() as client:
+            client.state()
 
 
 def test_a_port_in_use_is_an_error() -> None:
