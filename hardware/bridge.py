@@ -132,9 +132,10 @@ def _serve(settings: BridgeConfig, listen: Listen, memory: SharedMemory, process
         gateway.serve(settings.state_hz, is_over)
         counts = gateway.newest
     finally:
+        # The arm first: a camera that hangs takes seconds to end.
+        report = process.end(memory)
         pictures = fleet.end()
         gateway.close()
-    report = process.end(memory)
     _print_report(report, counts, gateway.front.counters())
     _print_cameras(pictures)
     if not asked:

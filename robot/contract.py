@@ -272,7 +272,7 @@ class Camera(ABC):
 
     @abstractmethod
     def read(self) -> Frame:
-        """The newest frame. Raises `DeviceError` when the stream has stopped."""
+        """The newest frame; waits for the next if it was read before. Raises `DeviceError` when the stream has stopped."""
 
     @abstractmethod
     def close(self) -> None:

@@ -103,6 +103,7 @@ class _Keeper:
             "address": self.address,
             "keys": self.around.keys,
             "boot_id": self.around.boot_id,
+            "parent": os.getpid(),
             "sight": self.around.sight,
         }
         passed = [self.ring.fd, *([self.around.sight["fd"]] if self.around.sight else [])]

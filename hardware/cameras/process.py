@@ -53,18 +53,17 @@ def main(arguments: list[str]) -> int:
     """Send pictures until the bridge says so (SIGTERM) or is gone.
 
     Args:
-        arguments: JSON with `camera`, `ring` (file descriptor), `address`, `keys` (folder, or empty), `boot_id`, and
-            `sight` with `fd`, `size` and `at`, or null.
+        arguments: JSON with `camera`, `ring` (file descriptor), `address`, `keys` (folder, or empty), `boot_id`, `parent`
+            (process), and `sight` with `fd`, `size` and `at`, or null.
     """
     asked: list[int] = []
-    parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     # A driver may hang in the kernel, so it cannot be left to this process to see that its parent has died.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     settings = json.loads(arguments[0])
     try:
-        tally = _serve(settings, lambda: bool(asked) or os.getppid() != parent)
+        tally = _serve(settings, lambda: bool(asked) or os.getppid() != settings["parent"])
     except ArmatureError as error:
         _tell({"error": str(error), "kind": type(error).__name__})
         return 1

@@ -33,6 +33,7 @@ class Running:
     def __init__(self, process: subprocess.Popen[str], endpoint: str) -> None:
         self.process, self.endpoint = process, endpoint
         self.out = self.errors = ""
+        self.is_ended = False
 
     def camera_pids(self) -> list[int]:
         """In the order of the configuration."""
@@ -42,10 +43,12 @@ class Running:
         )
 
     def end(self) -> None:
+        if self.is_ended:
+            return
+        self.is_ended = True
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        out, errors = self.process.communicate(timeout=15)
-        self.out, self.errors = self.out + out, self.errors + errors
+        self.out, self.errors = self.process.communicate(timeout=15)
 
 
 @contextmanager
@@ -177,6 +180,18 @@ def test_a_camera_that_stays_frozen_is_killed_and_started_again() -> None:
         assert soon(lambda: down(client) == 0b01, within_s=2.0)
         assert soon(lambda: down(client) == 0, within_s=9.0)
         assert pid not in up.camera_pids()
+
+
+@pytest.mark.slow
+def test_a_frozen_camera_does_not_keep_the_arm_from_stopping() -> None:
+    with running(*QUICK) as up:
+        os.kill(up.camera_pids()[0], signal.SIGSTOP)
+        up.end()
+        assert up.process.returncode == 0
+    assert re.search(r"\d+ cycles; lateness", up.out)
+    assert "Camera side: " in up.out
+    assert "Camera front: " not in up.out
+    assert "Traceback" not in up.errors
 
 
 @pytest.mark.parametrize("how", [pytest.param("kill", marks=pytest.mark.slow), "ctrl-c"])
