@@ -272,7 +272,11 @@ class Camera(ABC):
 
     @abstractmethod
     def read(self) -> Frame:
-        """The newest frame; waits for the next if it was read before. Raises `DeviceError` when the stream has stopped."""
+        """The newest frame; waits for the next if it was read before.
+
+        Raises:
+            DeviceError: The stream has stopped.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -53,8 +53,8 @@ def main(arguments: list[str]) -> int:
     """Send pictures until the bridge says so (SIGTERM) or is gone.
 
     Args:
-        arguments: JSON with `camera`, `ring` (file descriptor), `address`, `keys` (folder, or empty), `boot_id`, `parent`
-            (process), and `sight` with `fd`, `size` and `at`, or null.
+        arguments: JSON with `camera`, `ring` (file descriptor), `address`, `keys` (folder, or empty), `boot_id`,
+            `parent` (process), and `sight` with `fd`, `size` and `at`, or null.
     """
     asked: list[int] = []
     signal.signal(signal.SIGINT, signal.SIG_IGN)
