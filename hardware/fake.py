@@ -5,11 +5,11 @@ import hashlib
 import numpy as np
 
 from hardware.arms import ArmConfig
-from robot.contract import Arm, ArmSpecs, EnvironmentSpecs
-from robot.control.action_spaces import ROT6D_NAMES, ee_delta, ee_pose
+from hardware.measuring import measured, observed
+from robot.contract import Arm, ArmSpecs
+from robot.control.action_spaces import ee_pose
 from robot.errors import DeviceError
 from robot.sim.config import EnvConfig
-from robot.specs import ArraySpec, Layout
 
 LAG_S = 0.05
 HOME_POS = (0.45, 0.0, 0.1)
@@ -18,29 +18,8 @@ FINGER_M = 0.04
 
 
 def _specs(config: ArmConfig, env: EnvConfig) -> ArmSpecs:
-    names = (
-        *("ee_x", "ee_y", "ee_z", *(f"ee_{name}" for name in ROT6D_NAMES), "finger_left", "finger_right"),
-        *(f"q{i}" for i in range(1, 8)),
-    )
-    observation = ArraySpec("observation.state", (18,), unit="", frame="base", names=names)
-    environment = EnvironmentSpecs(
-        observation={observation.key: observation},
-        action=ee_delta(),
-        action_space="ee_delta",
-        dt_s=1.0 / env.control_hz,
-        robot="Fake",
-        task=env.task,
-    )
-    state = Layout(
-        (
-            ArraySpec("q", (7,), "float64", unit="rad"),
-            ArraySpec("dq", (7,), "float64", unit="rad/s"),
-            ArraySpec("ee_pos", (3,), "float64", unit="m", frame="base"),
-            ArraySpec("ee_rot6d", (6,), "float64", frame="base"),
-            ArraySpec("gripper", (2,), "float64", unit="m"),
-            observation,
-        )
-    )
+    environment = observed("Fake", env.task, config.action_space, env.control_hz)
+    state = measured(*environment.observation.values())
     identity = hashlib.sha256(f"fake {LAG_S} {HOME_POS} {HOME_ROT6D}".encode()).hexdigest()
     return ArmSpecs("Fake", environment, state, ee_pose(), "ee_pose", config.rate_hz, identity, True)
 

@@ -16,15 +16,15 @@ import numpy as np
 from hardware.arms import ArmConfig, model_path
 from hardware.franka_hand import Hand
 from hardware.franka_link import FAULTS, FrankaConfig, Link, prioritised
-from robot.contract import Arm, ArmSpecs, EnvironmentSpecs
-from robot.control.action_spaces import ROT6D_NAMES, joint_reference, spec
+from hardware.measuring import Views, measured, observed
+from robot.contract import Arm, ArmSpecs
+from robot.control.action_spaces import joint_reference
 from robot.control.braking import Braking
 from robot.control.kinematics import ArmModel
 from robot.control.limits import JointLimits
 from robot.control.rotations import angle_between
 from robot.errors import ConfigError, DeviceError
 from robot.sim.config import EnvConfig
-from robot.specs import ArraySpec, Layout
 
 SILENT_S = 0.05
 """Without a new state for that long the robot counts as lost; it gives up on us after 20 ms itself."""
@@ -48,30 +48,8 @@ NEAR_RADPS = 0.2
 
 
 def _specs(config: ArmConfig, device: FrankaConfig, env: EnvConfig) -> ArmSpecs:
-    names = (
-        *("ee_x", "ee_y", "ee_z", *(f"ee_{name}" for name in ROT6D_NAMES), "finger_left", "finger_right"),
-        *(f"q{i}" for i in range(1, 8)),
-    )
-    units = " ".join(["m"] * 3 + ["1"] * 6 + ["m"] * 2 + ["rad"] * 7)
-    observation = ArraySpec("observation.state", (18,), unit=units, frame="base", names=names)
-    environment = EnvironmentSpecs(
-        observation={observation.key: observation},
-        action=spec(config.action_space),
-        action_space=config.action_space,
-        dt_s=1.0 / env.control_hz,
-        robot=device.robot,
-        task=env.task,
-    )
-    state = Layout(
-        (
-            ArraySpec("q", (7,), "float64", unit="rad"),
-            ArraySpec("dq", (7,), "float64", unit="rad/s"),
-            ArraySpec("ee_pos", (3,), "float64", unit="m", frame="base"),
-            ArraySpec("ee_rot6d", (6,), "float64", frame="base"),
-            ArraySpec("gripper", (2,), "float64", unit="m"),
-            observation,
-        )
-    )
+    environment = observed(device.robot, env.task, config.action_space, env.control_hz)
+    state = measured(*environment.observation.values())
     target = joint_reference(7)
     identity = hashlib.sha256(repr(sorted(config.limits.items())).encode()).hexdigest()
     return ArmSpecs(
@@ -121,8 +99,7 @@ class FrankaArm(Arm):
         self._link = Link(self._device)
         self._hand: Hand | None = None
         self._fault, self._is_lost = "", False
-        self._seen = 0
-        self._seen_views: dict[str, np.ndarray] = {}
+        self._views = Views(self.specs.state)
 
     def open(self) -> None:
         """Connect and hold the joints where they are."""
@@ -190,7 +167,7 @@ class FrankaArm(Arm):
             time.sleep(self._period_s)
             raise DeviceError(self._fault)
         measured = self._await(hand)
-        views = self._views(state)
+        views = self._views.of(state)
         pose = measured.O_T_EE.matrix
         views["q"][:], views["dq"][:] = measured.q, measured.dq
         views["ee_pos"][:] = pose[:3, 3]
@@ -233,13 +210,6 @@ class FrankaArm(Arm):
     def _failed(self, text: str) -> DeviceError:
         self._fault = text
         return DeviceError(text)
-
-    def _views(self, state: np.ndarray) -> dict[str, np.ndarray]:
-        """Views of the caller's vector, made once for each vector."""
-        address = state.ctypes.data
-        if self._seen != address:
-            self._seen, self._seen_views = address, self.specs.state.views(state)
-        return self._seen_views
 
     def write(self, target: np.ndarray) -> None:
         """Follow a reference, with the torque that its acceleration needs on top of stiffness and damping."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from hardware.arms import ArmConfig
+from hardware.measuring import Views, measured
 from robot.contract import Arm, ArmSpecs
 from robot.control.action_spaces import ee_pose
 from robot.control.rotations import fill_matrix
@@ -14,7 +15,7 @@ from robot.sim import make
 from robot.sim.config import EnvConfig
 from robot.sim.observing import STATE
 from robot.sim.stepping import Stepper
-from robot.specs import ArraySpec, Layout
+from robot.specs import ArraySpec
 
 ROBOT = "Panda"
 STILL_RADPS = 0.02
@@ -47,8 +48,7 @@ class TwinArm(Arm):
         self._dof = np.array(dof, np.int64)
         self.specs = self._make_specs(config, env)
         self._R = np.eye(3)
-        self._seen = 0
-        self._seen_views: dict[str, np.ndarray] = {}
+        self._views = Views(self.specs.state)
         self._is_open = False
 
     def _require_one_compiled_arm(self, config: ArmConfig, env: EnvConfig) -> Stepper:
@@ -70,17 +70,8 @@ class TwinArm(Arm):
         return stepper
 
     def _make_specs(self, config: ArmConfig, env: EnvConfig) -> ArmSpecs:
-        state = Layout(
-            (
-                ArraySpec("q", (7,), "float64", unit="rad"),
-                ArraySpec("dq", (7,), "float64", unit="rad/s"),
-                ArraySpec("ee_pos", (3,), "float64", unit="m", frame="base"),
-                ArraySpec("ee_rot6d", (6,), "float64", frame="base"),
-                ArraySpec("gripper", (2,), "float64", unit="m"),
-                ArraySpec("success", (1,), "float64"),
-                *self._env.specs.observation.values(),
-            )
-        )
+        success = ArraySpec("success", (1,), "float64")
+        state = measured(success, *self._env.specs.observation.values())
         model = self._env.model
         arrays = (model.body_pos, model.body_quat, model.body_mass, model.jnt_range, model.actuator_ctrlrange)
         identity = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
@@ -95,20 +86,13 @@ class TwinArm(Arm):
         """Let one period pass, then measure."""
         self._require_open()
         self._stepper.run(1)
-        views = self._views(state)
+        views = self._views.of(state)
         self._env.fill_observation(views)
         observed = views[STATE]
         views["ee_pos"][:], views["ee_rot6d"][:] = observed[:3], observed[3:9]
         views["gripper"][:], views["q"][:] = observed[9:11], observed[11:18]
         self._env.data.qvel.take(self._dof, out=views["dq"], mode="clip")
         views["success"][0] = self._env.success()
-
-    def _views(self, state: np.ndarray) -> dict[str, np.ndarray]:
-        """Views of the caller's vector, made once for each vector."""
-        address = state.ctypes.data
-        if self._seen != address:
-            self._seen, self._seen_views = address, self.specs.state.views(state)
-        return self._seen_views
 
     def write(self, target: np.ndarray) -> None:
         """Let the controller follow `target` from the next period on."""
