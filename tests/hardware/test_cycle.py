@@ -16,7 +16,7 @@ from robot.bridge.schema import INDEX, Mode, Outcome, state_layout
 from robot.bridge.wire import public_id
 from robot.control.plan import Reject
 from robot.control.safety import Clamp, Fault
-from robot.errors import DeviceError
+from robot.errors import BridgeError, DeviceError
 from tests.hardware.settings import limits, settings
 
 DT, PERIOD = 50_000_000, 2_000_000
@@ -57,8 +57,8 @@ class FaultyArm(FakeArm):
 
 
 class Rig:
-    def __init__(self, **changed: Any) -> None:
-        chosen = settings("arm=fake")
+    def __init__(self, action_space: str = "ee_delta", **changed: Any) -> None:
+        chosen = settings("arm=fake", f"arm.action_space={action_space}")
         self.arm = FaultyArm(chosen.arm, chosen.env)
         self.arm.open()
         self.memory = SharedMemory.create()
@@ -355,3 +355,18 @@ def test_an_unplugged_arm_is_stopping_until_it_is_back_and_has_confirmed() -> No
     assert rig.ask(Kind.RESET) == Outcome.DONE
     assert rig.mode == Mode.DISARMED
     assert rig.ask(Kind.ARM) == Outcome.DONE
+
+
+def test_poses_are_followed_as_they_are() -> None:
+    rig = Rig("ee_pose").armed()
+    here = rig.values()
+    row = np.concatenate([here["ee_pos"] + [0, 0, 0.02], 2 * here["ee_rot6d"] / 2, [0.0]])
+    assert rig.send(row) == Reject.NONE
+    np.testing.assert_allclose(rig.arm.written[-1], row, atol=1e-12)
+    row[6:9] = row[3:6]
+    assert rig.send(row) == Reject.ROTATION
+
+
+def test_an_arm_of_poses_takes_no_joints() -> None:
+    with pytest.raises(BridgeError, match="ee_delta, ee_pose, not joint_position"):
+        Rig("joint_position")
