@@ -111,6 +111,7 @@ def main(arguments: list[str]) -> int:
         with ImageClient(client) as images:
             client.acquire()
             recordings = _record(client, images, motion, settings.runs)
+            client.release()
         findings = _findings(recordings, {name: 1 / stream.fps for name, stream in images.streams.items()})
         uncertainty_s = client.uncertainty_ns / 1e9
         about = _about(settings, client, findings, uncertainty_s)

@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import zmq
 
 from hardware.cameras.fake import decode_bands
 from hardware.keys import authorise, make
@@ -180,6 +182,30 @@ def test_a_camera_that_stays_frozen_is_killed_and_started_again() -> None:
         assert soon(lambda: down(client) == 0b01, within_s=2.0)
         assert soon(lambda: down(client) == 0, within_s=9.0)
         assert pid not in up.camera_pids()
+
+
+@pytest.mark.slow
+def test_a_subscriber_that_never_reads_makes_nothing_grow() -> None:
+    def resident_mb(pid: int) -> float:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    with running(*QUICK) as up, BridgeClient(up.endpoint) as client, ImageClient(client) as images:
+        pid = up.camera_pids()[1]
+        context: zmq.Context[Any] = zmq.Context()
+        lazy = context.socket(zmq.SUB)
+        lazy.setsockopt(zmq.LINGER, 0)
+        lazy.setsockopt(zmq.RCVHWM, 2)
+        lazy.setsockopt(zmq.SUBSCRIBE, b"")
+        lazy.connect(client.schema.images["side"].endpoint)
+        time.sleep(1.0)
+        before = resident_mb(pid)
+        # 55 MB of pictures a second.
+        time.sleep(3.0)
+        assert resident_mb(pid) - before < 20
+        assert images.newest("side", max_age_s=0.5).age_s < 0.5
+        lazy.close()
+        context.term()
 
 
 @pytest.mark.slow
