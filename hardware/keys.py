@@ -8,6 +8,7 @@ folder at every handshake, so that nothing has to be restarted.
 import os
 import re
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from robot.bridge.curve import BRIDGE, PUBLIC, SECRET, read_pair, read_public
 from robot.errors import BridgeError, ConfigError, unknown_name
 
 AUTHORISED = "authorised"
+SETTLED_NS = 2_000_000_000
+"""A folder that has not changed for this long is whole."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -36,6 +39,8 @@ class BridgeKeys:
             BridgeError: It is missing or readable by others, or no client is authorised, so that nobody could connect.
         """
         self._folder = Path(folder).expanduser()
+        self._names: dict[str, str] = {}
+        self._read_ns = -1
         secret = self._folder / f"{BRIDGE}{SECRET}"
         if not secret.exists():
             raise BridgeError(
@@ -50,8 +55,19 @@ class BridgeKeys:
             )
 
     def names(self) -> dict[str, str]:
-        """Name of each authorised client by its public key, as the folder is now; files that hold no key are left."""
-        return {key: name for name, key in authorised(self._folder).items()}
+        """Name of each authorised client by its public key, as the folder is now; files that hold no key are left.
+
+        Files are read only after the folder has changed: strangers who knock all the time must not keep us reading.
+        """
+        try:
+            changed_ns = (self._folder / AUTHORISED).stat().st_mtime_ns
+        except OSError:
+            changed_ns = 0
+        if changed_ns != self._read_ns:
+            self._names = {key: name for name, key in authorised(self._folder).items()}
+            # A file that is being copied just now may hold its key a moment later.
+            self._read_ns = changed_ns if time.time_ns() - changed_ns > SETTLED_NS else -1
+        return self._names
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Whether a client with this public key (Z85) may connect; asked by the authenticator at every handshake."""

@@ -1,5 +1,6 @@
 """Keys as a user makes them, and a bridge that lets in only who has one."""
 
+import os
 import stat
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from hardware import keys as keys_module
 from hardware.gateway import Listen
 from hardware.keys import BridgeKeys, authorise, make, revoke
 from robot.bridge.curve import ClientKeys
@@ -99,6 +101,24 @@ def test_a_bridge_without_keys_or_clients_does_not_start(folder: Path, tmp_path:
     revoke(folder, "alice")
     with pytest.raises(BridgeError, match="nobody could connect"):
         BridgeKeys(folder)
+
+
+def test_strangers_who_knock_make_nobody_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+    read = keys_module.authorised
+    monkeypatch.setattr(keys_module, "authorised", lambda where: reads.append(where) or read(where))
+    os.utime(folder / "authorised", (0, 0))
+    keys = BridgeKeys(folder)
+    for _ in range(100):
+        assert not keys.callback("*", b"?" * 40)
+    assert len(reads) == 1
+    revoke(folder, "alice")
+    assert keys.names() == {}
+    authorise(folder, folder / "mallory.key")
+    assert set(keys.names().values()) == {"mallory"}
+    (folder / "authorised" / "mallory.key").unlink()
+    (folder / "authorised").rmdir()
+    assert keys.names() == {}
 
 
 def test_client_keys_need_the_bridges(folder: Path, tmp_path: Path) -> None:
