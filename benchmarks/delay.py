@@ -2,9 +2,9 @@
 
 A delay of d means that d control steps pass between an observation and the first row of the chunk that answers it. It
 is injected: the world waits for nothing but steps, so that the figures do not depend on this machine. Every cell runs
-the same episodes with the same weights: one diffusion head a task, trained with prefixes of up to ten rows in half of
-its chunks, so that nothing differs but how its chunks are made and played. What is missing in `.cache/delay` is
-recorded, built and trained first, on one CPU thread (about ten minutes where that core is free, resumable).
+the same episodes. `realtime prefix` plays a head that was trained with prefixes of up to ten rows, all others one that
+was trained without. What is missing in `.cache/delay` is recorded, built and trained first, on one CPU thread (about
+fifteen minutes where that core is free, resumable).
 
     python -m benchmarks.delay                                          # everything
     python -m benchmarks.delay --tasks lift --modes asynchronous --delays 0 5 --episodes 20
@@ -22,11 +22,11 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from policies.base import AbstractHead
 from policies.checkpoint import load_head
 from policies.continuing import Method
 from policies.execution.asynchronous import AsynchronousConfig
@@ -64,14 +64,22 @@ class Task:
 TASKS = {"lift": Task(200, 240, 3000), "nut_assembly_square": Task(400, 240, 6000)}
 
 
-MODES: dict[str, ExecutionConfig] = {
-    "synchronous": SynchronousConfig(),
-    "asynchronous": AsynchronousConfig(),
-    "asynchronous, no blend": AsynchronousConfig(blend_rows=0),
-    "ensembling": EnsemblingConfig(),
-    "realtime guided": RealtimeConfig(method=Method.guided),
-    "realtime constant": RealtimeConfig(method=Method.constant),
-    "realtime prefix": RealtimeConfig(method=Method.prefix),
+@dataclass(frozen=True)
+class Mode:
+    """A way to play, and the head that it plays."""
+
+    execution: ExecutionConfig
+    head: str = "plain"
+
+
+MODES = {
+    "synchronous": Mode(SynchronousConfig()),
+    "asynchronous": Mode(AsynchronousConfig()),
+    "asynchronous, no blend": Mode(AsynchronousConfig(blend_rows=0)),
+    "ensembling": Mode(EnsemblingConfig()),
+    "realtime guided": Mode(RealtimeConfig(method=Method.guided)),
+    "realtime constant": Mode(RealtimeConfig(method=Method.constant)),
+    "realtime prefix": Mode(RealtimeConfig(method=Method.prefix), "prefix"),
 }
 REFERENCE = "synchronous"
 
@@ -98,19 +106,20 @@ class Cell:
         return self.successes / self.episodes
 
 
-def prepare(task: str) -> Path:
-    """The run folder of a task's head, recorded, built and trained as far as it is not."""
+def prepare(task: str, head: str) -> Path:
+    """The run folder of a head, recorded, built and trained as far as it is not."""
     folder, recipe = CACHE / task, TASKS[task]
-    episodes, dataset, run = folder / "episodes", folder / "dataset", folder / "head"
+    episodes, dataset, run = folder / "episodes", folder / "dataset", folder / head
     if not dataset.exists():
-        # A blow that nobody can foresee makes late rows of a chunk unlearnable: demonstrations without any.
+        # Noise that nobody can foresee makes late rows of a chunk unlearnable, and teaches a feedback that is unstable
+        # where it comes late: the expert is not disturbed.
         wanted = ["quality=clean", f"episodes={recipe.demonstrations}", "workers=1"]
         verb("record", f"env={task}", *wanted, f"out={episodes}")
         verb("build", f"episodes={episodes}", f"out={dataset}")
     if not (run / "checkpoints" / f"step_{recipe.steps:08d}").exists():
-        chunks = ["policy.horizon=24", "policy.n_action_steps=4", "policy.prefix_max=10"]
-        wanted = [f"steps={recipe.steps}", "threads=1", *chunks]
-        verb("train", "policy=diffusion", f"task={task}", f"dataset={dataset}", f"out={run}", *wanted)
+        chunks = ["policy.horizon=24", "policy.n_action_steps=4", f"policy.prefix_max={10 if head == 'prefix' else 0}"]
+        wanted = ["policy=diffusion", f"steps={recipe.steps}", "threads=1", *chunks]
+        verb("train", f"task={task}", f"dataset={dataset}", f"out={run}", *wanted)
     return run
 
 
@@ -163,8 +172,7 @@ class Stage:
         self._task = task
         config = EnvConfig(task=task, horizon=TASKS[task].horizon)
         self._worlds = [make(config) for _ in range(AT_ONCE)]
-        self._head = load_head(prepare(task))[0]
-        self._policy = HeadPolicy(self._head)
+        self._heads: dict[str, AbstractHead] = {}
 
     def close(self) -> None:
         """Free the worlds."""
@@ -173,15 +181,19 @@ class Stage:
 
     def run(self, name: str, delay: int, episodes: int) -> Cell:
         """Run a cell."""
-        config, policy = MODES[name], self._policy
+        mode = MODES[name]
+        if mode.head not in self._heads:
+            self._heads[mode.head] = load_head(prepare(self._task, mode.head))[0]
+        head = self._heads[mode.head]
+        policy = HeadPolicy(head)
         players: list[Player] = []
         for first in range(0, episodes, AT_ONCE):
             seeds = range(SEED + first, SEED + min(first + AT_ONCE, episodes))
             batch = [
-                Player(world, SimulatedPlay(config.build(policy), delay), policy.specs.n_obs_steps, seed)
+                Player(world, SimulatedPlay(mode.execution.build(policy), delay), policy.specs.n_obs_steps, seed)
                 for world, seed in zip(self._worlds, seeds, strict=False)
             ]
-            play(batch, self._head, torch.Generator().manual_seed(SEED + first))
+            play(batch, head, torch.Generator().manual_seed(SEED + first))
             players += batch
         return Cell(
             self._task,
@@ -195,7 +207,7 @@ class Stage:
         )
 
 
-def play(players: Sequence[Player], head: Any, generator: torch.Generator) -> None:
+def play(players: Sequence[Player], head: AbstractHead, generator: torch.Generator) -> None:
     """Run episodes to their ends in lock-step; all chunks that are wanted at a step come from one call."""
     while running := [player for player in players if not player.is_over]:
         wanted = [(player, asked) for player in running if (asked := player.ask()) is not None]
@@ -208,7 +220,9 @@ def play(players: Sequence[Player], head: Any, generator: torch.Generator) -> No
             player.step()
 
 
-def infer(head: Any, group: Sequence[tuple[Player, Observation, Ask]], generator: torch.Generator) -> list[ActionChunk]:
+def infer(
+    head: AbstractHead, group: Sequence[tuple[Player, Observation, Ask]], generator: torch.Generator
+) -> list[ActionChunk]:
     """A chunk for each, clipped as `HeadPolicy` clips it."""
     environment = head.specs.environment
     tensors = {
@@ -226,10 +240,11 @@ def infer(head: Any, group: Sequence[tuple[Player, Observation, Ask]], generator
     return [ActionChunk(rows, environment.dt_s) for rows in actions]
 
 
-def emit(name: str, value: float, against: str | None, other: float | None, unit: str, better: str) -> None:
+def emit(name: str, value: float, against: str, other: float | None, unit: str, better: str) -> None:
     ratio = value / other if other else None
     line = {"name": name, "value": value, "unit": unit, "better": better}
-    print(json.dumps({**line, "against": against, "other": other, "ratio": ratio}), flush=True)
+    line |= {"against": None if other is None else against, "other": other, "ratio": ratio}
+    print(json.dumps(line), flush=True)
 
 
 def report(cells: Iterable[Cell]) -> bool:
@@ -240,8 +255,8 @@ def report(cells: Iterable[Cell]) -> bool:
         low, high = wilson(cell.successes, cell.episodes)
         name = f"{task}, {mode}, delay {delay}"
         interval = f"success of {cell.episodes} episodes (95% interval {low:.2f}-{high:.2f})"
-        emit(f"{name}, {interval}", cell.rate, still and "delay 0", still and still.rate, "1", "higher")
-        emit(f"{name}, control steps", cell.steps, still and "delay 0", still and still.steps, "steps", "lower")
+        emit(f"{name}, {interval}", cell.rate, "delay 0", still.rate if still else None, "1", "higher")
+        emit(f"{name}, control steps", cell.steps, "delay 0", still.steps if still else None, "steps", "lower")
     is_met = True
     for task in dict.fromkeys(cell.task for cell in found.values()):
         best = best_at(found, task)
