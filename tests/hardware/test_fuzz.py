@@ -117,37 +117,32 @@ def test_a_million_frames() -> None:
 
 def over_sockets(bridge: Running, driver: BridgeClient, spy: int, count: int, keys: ClientKeys | None) -> None:
     """Send `count` frames through real sockets while somebody else drives; the arm must not notice."""
-    pid = bridge.process.pid
-    before, target = driver.counters(), driver.state().values["target"].copy()
+    pid, target = bridge.process.pid, driver.state().values["target"].copy()
     hostile = Hostile(2, driver.schema.boot_id, spy, driver.now_ns)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    sockets = []
-    for channel in ("command", "control", "estop"):
-        socket = context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.LINGER, 5000)
-        if keys is not None:
-            keys.apply(socket)
-        socket.connect(driver.schema.endpoints[channel])
-        sockets.append(socket)
-    size = 0
-    for index, data in enumerate(hostile.frames(count)):
-        sockets[index % 3].send(data)
-        if index % 100 == 0:
-            state = driver.state()
-            assert state.mode == Mode.ARMED
-            np.testing.assert_array_equal(state.values["target"], target)
-        if index == count // 10:
-            size = resident(pid)
-    until = time.monotonic() + 10
-    refused = 0
-    while refused < count and time.monotonic() < until:
-        refused = sum(driver.counters().values()) - sum(before.values())
+    size = refused = 0
+    with zmq.Context() as context, contextlib.ExitStack() as stack:
+        sockets = []
+        for channel in ("command", "control", "estop"):
+            socket = stack.enter_context(context.socket(zmq.DEALER))
+            socket.setsockopt(zmq.LINGER, 0)
+            if keys is not None:
+                keys.apply(socket)
+            socket.connect(driver.schema.endpoints[channel])
+            sockets.append(socket)
+        for index, data in enumerate(hostile.frames(count)):
+            sockets[index % 3].send(data)
+            if index % 20 == 0:
+                state = driver.state()
+                assert state.mode == Mode.ARMED
+                np.testing.assert_array_equal(state.values["target"], target)
+            if index == count // 10:
+                size = resident(pid)
+        until = time.monotonic() + 10
+        while refused < count and time.monotonic() < until:
+            refused = sum(driver.counters().values())
     assert refused == count
     assert driver.state().mode == Mode.ARMED
     assert resident(pid) - size < LEAK
-    for socket in sockets:
-        socket.close()
-    context.term()
 
 
 @pytest.mark.slow
