@@ -24,6 +24,8 @@ from robot.control.limits import limits_from_mapping
 from robot.errors import ArmatureError, BridgeError, ConfigError, unknown_name
 from robot.sim.config import ENV_SCHEMAS, EnvConfig
 
+PATIENCE_S = 5.0
+"""How long a start takes until a word is said about it [s]."""
 START_S = 180.0
 """Longest start of the real-time process: the first one compiles the simulated controller."""
 STOP_S = 10.0
@@ -224,10 +226,15 @@ class RealtimeProcess:
             ArmatureError: It could not open the arm; as it said.
         """
         assert self._process.stdout is not None
-        until = time.monotonic() + START_S
-        while time.monotonic() < until:
+        begun, is_told = time.monotonic(), False
+        while (passed_s := time.monotonic() - begun) < START_S:
             if asked:
                 return None
+            if passed_s > PATIENCE_S and not is_told:
+                print(
+                    "Starting. The first start on a machine compiles for up to a minute.", file=sys.stderr, flush=True
+                )
+                is_told = True
             if select.select([self._process.stdout], [], [], 0.1)[0]:
                 message = _message(self._process.stdout.readline())
                 if "error" in message:
