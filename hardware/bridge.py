@@ -232,7 +232,7 @@ class RealtimeProcess:
                 return None
             if passed_s > PATIENCE_S and not is_told:
                 print(
-                    "Starting. The first start on a machine compiles for up to a minute.", file=sys.stderr, flush=True
+                    "Starting; the first start on a machine compiles for a minute.", file=sys.stderr, flush=True
                 )
                 is_told = True
             if select.select([self._process.stdout], [], [], 0.1)[0]:
