@@ -54,14 +54,18 @@ BAR_DELAY, BAR = 5, 0.95
 
 @dataclass(frozen=True)
 class Task:
-    """What a task's checkpoints are made from."""
+    """What a task's heads are made from."""
 
     horizon: int
     demonstrations: int
-    steps: int
+    steps: dict[str, int]
+    """Training steps by head."""
 
 
-TASKS = {"lift": Task(200, 240, 3000), "nut_assembly_square": Task(400, 240, 6000)}
+TASKS = {
+    "lift": Task(200, 240, {"plain": 3000, "prefix": 6000}),
+    "nut_assembly_square": Task(400, 240, {"plain": 6000, "prefix": 6000}),
+}
 
 
 @dataclass(frozen=True)
@@ -116,9 +120,10 @@ def prepare(task: str, head: str) -> Path:
         wanted = ["quality=clean", f"episodes={recipe.demonstrations}", "workers=1"]
         verb("record", f"env={task}", *wanted, f"out={episodes}")
         verb("build", f"episodes={episodes}", f"out={dataset}")
-    if not (run / "checkpoints" / f"step_{recipe.steps:08d}").exists():
+    steps = recipe.steps[head]
+    if not (run / "checkpoints" / f"step_{steps:08d}").exists():
         chunks = ["policy.horizon=24", "policy.n_action_steps=4", f"policy.prefix_max={10 if head == 'prefix' else 0}"]
-        wanted = ["policy=diffusion", f"steps={recipe.steps}", "threads=1", *chunks]
+        wanted = ["policy=diffusion", f"steps={steps}", "threads=1", *chunks]
         verb("train", f"task={task}", f"dataset={dataset}", f"out={run}", *wanted)
     return run
 

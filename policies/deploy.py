@@ -3,14 +3,14 @@
 import contextlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import MISSING
 from tqdm import tqdm
 
-from policies.execution.asynchronous import AsynchronousConfig
 from policies.execution.base import ExecutionConfig
 from policies.execution.registry import EXECUTIONS, described
 from policies.node import EpisodeResult, NodeSettings, PolicyNode
@@ -46,7 +46,7 @@ class DeployConfig:
         out: Folder of `deployment.json`; beside the checkpoint if empty.
     """
 
-    execution: ExecutionConfig = field(default_factory=AsynchronousConfig)
+    execution: ExecutionConfig = MISSING
     checkpoint: str
     bridge: str
     keys: str

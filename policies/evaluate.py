@@ -13,7 +13,6 @@ from policies import checkpoint, success
 from policies.evaluation import EpisodeRecord, Evaluation, World, run_episodes
 from policies.execution.base import ExecutionConfig
 from policies.execution.registry import EXECUTIONS, described
-from policies.execution.synchronous import SynchronousConfig
 from robot.config import load
 from robot.episodes.atomic import write_text
 from robot.errors import ConfigError
@@ -43,7 +42,7 @@ class EvaluateConfig:
     """
 
     env: EnvConfig = field(default_factory=EnvConfig)
-    execution: ExecutionConfig = field(default_factory=SynchronousConfig)
+    execution: ExecutionConfig = MISSING
     checkpoint: str = MISSING
     episodes: int = 50
     seed: int = 100_000

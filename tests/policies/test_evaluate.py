@@ -9,6 +9,7 @@ import pytest
 from policies.evaluate import EvaluateConfig, evaluate
 from policies.execution.asynchronous import AsynchronousConfig
 from policies.execution.realtime import RealtimeConfig
+from policies.execution.synchronous import SynchronousConfig
 from robot.contract import EnvironmentSpecs
 from robot.errors import ArmatureError, CheckpointError, ConfigError, StateError
 from robot.sim.evaluation_sets import EvaluationSet
@@ -22,7 +23,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(run: Path, **changes: int | str) -> EvaluateConfig:
-    return EvaluateConfig(checkpoint=str(run), **({"episodes": 6, "workers": 1, "video_episodes": 0} | changes))
+    return EvaluateConfig(
+        checkpoint=str(run),
+        execution=SynchronousConfig(),
+        **({"episodes": 6, "workers": 1, "video_episodes": 0} | changes),
+    )
 
 
 def test_the_result_does_not_depend_on_the_number_of_workers(run: Path) -> None:
