@@ -49,7 +49,7 @@ class FakeCamera(Camera):
         self._lag_ns = round(config.lag_s * 1e9)
         self._sight = sight if config.shows == "arm" else None
         self._seen: deque[tuple[int, np.ndarray]] = deque(maxlen=round((config.lag_s + 0.1) / _SIGHT_S))
-        self._texture = _texture(config.height, config.width)
+        self._texture = _texture(config.height, config.width, 0.0, 0.0)
         self._start_ns = self._number = 0
 
     def open(self) -> None:
@@ -64,8 +64,11 @@ class FakeCamera(Camera):
         self._number = max(self._number + 1, over)
         due_ns = self._start_ns + self._number * self._period_ns
         self._wait(due_ns)
-        across, down = self._shift(due_ns)
-        image = np.roll(self._texture, (down, across), (0, 1))
+        if self._sight is None:
+            image = np.roll(self._texture, (self._number, 3 * self._number), (0, 1))
+        else:
+            across, down = self._shift(due_ns)
+            image = _texture(self._texture.shape[0], self._texture.shape[1], across, down)
         band = _band(self._number, due_ns, self._rows, image.shape[1])
         image[: len(band)] = image[-len(band) :] = band
         return Frame(image, due_ns)
@@ -86,17 +89,15 @@ class FakeCamera(Camera):
             # However late we woke, what was there when the picture was due lies between two looks.
             self._seen.append(self._sight())
 
-    def _shift(self, due_ns: int) -> tuple[int, int]:
-        """By how many pixels the texture has moved, across and down."""
-        if self._sight is None:
-            return 3 * self._number, self._number
+    def _shift(self, due_ns: int) -> tuple[float, float]:
+        """By how many pixels the texture has moved with the tool, across and down; parts of pixels count."""
         times = np.array([t_ns for t_ns, _ in self._seen], np.int64)
         if not len(times):
-            return 0, 0
+            return 0.0, 0.0
         positions = np.array([position for _, position in self._seen])
         then = (due_ns - self._lag_ns - times[0]) / 1e9
         across, down = (np.interp(then, (times - times[0]) / 1e9, positions[:, axis]) for axis in (1, 2))
-        return round(PIXELS_PER_M * across), round(-PIXELS_PER_M * down)
+        return float(PIXELS_PER_M * across), float(-PIXELS_PER_M * down)
 
 
 def decode_bands(image: np.ndarray) -> tuple[int, int]:
@@ -135,9 +136,16 @@ def _read_band(band: np.ndarray, rows: int) -> tuple[int, int]:
     return value >> TIME_BITS, value & (2**TIME_BITS - 1)
 
 
-def _texture(height: int, width: int) -> np.ndarray:
-    """Smooth waves of a few lengths, which roll without a seam."""
-    y, x = np.mgrid[:height, :width] * 2 * np.pi
-    y, x = y / height, x / width
-    waves = [np.sin(2 * x + y), np.sin(x - 3 * y + 1), np.sin(4 * x) * np.sin(3 * y + 2)]
-    return np.stack([127 + 100 * wave for wave in waves], -1).astype(np.uint8)
+def _texture(height: int, width: int, across: float, down: float) -> np.ndarray:
+    """Smooth waves of a few lengths, shifted by pixels; they roll without a seam.
+
+    A wave of x and y is a sum of products of waves of x and of y, which costs a hundredth of a sine for every pixel.
+    """
+    x = (2 * np.pi * (np.arange(width) - across) / width).astype(np.float32)
+    y = (2 * np.pi * (np.arange(height) - down) / height).astype(np.float32)[:, None]
+    image = np.empty((height, width, 3), np.uint8)
+    waves = ((y, 2 * x), (1 - 3 * y, x), (3 * y + 2, 4 * x))
+    for channel, (of_y, of_x) in enumerate(waves):
+        wave = np.hstack([np.cos(of_y), np.sin(of_y)]) @ np.stack([100 * np.sin(of_x), 100 * np.cos(of_x)])
+        image[..., channel] = wave + 127
+    return image

@@ -24,6 +24,7 @@ from hardware.sockets import authenticator, bound
 from robot.bridge.images import QUEUE, Stamp, encode_image
 from robot.contract import Camera
 from robot.errors import ArmatureError
+from robot.processes import tell
 
 _PR_SET_PDEATHSIG = 1
 
@@ -65,10 +66,10 @@ def main(arguments: list[str]) -> int:
     try:
         tally = _serve(settings, lambda: bool(asked) or os.getppid() != settings["parent"])
     except ArmatureError as error:
-        _tell({"error": str(error), "kind": type(error).__name__})
+        tell({"error": str(error), "kind": type(error).__name__})
         return 1
     usage = os.times()
-    _tell(
+    tell(
         {
             "pictures": tally.pictures,
             "cpu_s": usage.user + usage.system,
@@ -91,7 +92,7 @@ def _serve(settings: dict[str, Any], is_over: Callable[[], bool]) -> Tally:
         camera.open()
         # The first encoding loads the library; a camera is ready when a picture could leave.
         encode_image(camera.read().image, Stamp(0, 0, 0, 0, 0), config.encoding, config.quality)
-        _tell({"endpoint": endpoint})
+        tell({"endpoint": endpoint})
         return _stream(camera, ring, socket, settings, is_over)
     finally:
         camera.close()
@@ -130,15 +131,6 @@ def _sight(settings: dict[str, Any] | None) -> Sight | None:
         return int(state[0]), state[at : at + 3].copy()
 
     return look
-
-
-def _tell(message: dict[str, Any]) -> None:
-    """One line of JSON for the bridge, which may be gone."""
-    try:
-        print(json.dumps(message), flush=True)
-    except BrokenPipeError:
-        # Python would fail again when it flushes standard output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ KINDS = ("latency",)
 SPAN_S = (-0.1, 0.6)
 """Shifts that are looked for [s]."""
 LEAST_SCORE = {ACTION: 0.95}
-LEAST_PICTURE_SCORE = 0.8
+DEGREE = 3
+"""Powers of the tool's way that pictures are fitted to: brightness does not change in proportion to it."""
+LEAST_PICTURE_SCORE = 0.7
 """Correlations below these do not tell a delay."""
 LEAST_M = 0.003
 """The arm has moved if it went this far: a compliant one goes a fifth of what deltas ask for, and that tells enough."""
@@ -166,7 +168,7 @@ def _picture_delay(recording: Recording, name: str) -> Delay:
             "says on its standard error what happened to it."
         )
     reference = _seconds(recording, recording.state_ns), along_main_axis(np.array(recording.ee_pos))
-    return delay(_seconds(recording, taken), principal(np.array(recording.pictures[name])), reference, SPAN_S)
+    return delay(_seconds(recording, taken), principal(np.array(recording.pictures[name])), reference, SPAN_S, DEGREE)
 
 
 def _seconds(recording: Recording, times_ns: Any) -> np.ndarray:

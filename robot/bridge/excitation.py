@@ -192,11 +192,11 @@ def excite(
     axis = AXES[arm.environment.action_space](arm, start, motion.index)
     dt_ns = round(arm.environment.dt_s * 1e9)
     count = -(-math.ceil(motion.duration_s * 1e9) // dt_ns)
+    seen = {name: picture.number for name in images.streams for picture in images.after(name, 0)}
     client.arm()
     begin_ns = client.now_ns() + round(AHEAD_S * 1e9)
     offsets = motion.offset_m(np.arange(count + 1) * dt_ns / 1e9)
     recording = Recording(begin_ns + dt_ns * np.arange(count + 1), offsets)
-    seen = {name: picture.number for name in images.streams for picture in images.after(name, 0)}
     sent, end_ns = 0, begin_ns + count * dt_ns + round(TAIL_S * 1e9)
     while (now_ns := client.now_ns()) < end_ns:
         if sent < count and now_ns > begin_ns + sent * dt_ns - round(AHEAD_S * 1e9):
@@ -218,8 +218,9 @@ def excite(
 
 
 def _record_pictures(images: ImageClient, seen: dict[str, int], recording: Recording) -> None:
+    """One picture of each camera at a time: the bridge wants to hear from us between them."""
     for name in images.streams:
-        for picture in images.after(name, seen.get(name, 0)):
+        for picture in images.after(name, seen.get(name, 0), most=1):
             if name in seen:
                 recording.missed[name] = recording.missed.get(name, 0) + picture.number - seen[name] - 1
             seen[name] = picture.number

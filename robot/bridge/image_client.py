@@ -124,15 +124,19 @@ class ImageClient:
                 return Picture(image, stamp.t_ns, stamp.number, (self._client.now_ns() - stamp.t_ns) / 1e9)
         raise BridgeError(self._too_old(name, max_age_s))
 
-    def after(self, name: str, number: int) -> list[Picture]:
+    def after(self, name: str, number: int, most: int = KEPT) -> list[Picture]:
         """The pictures of a camera that are newer than one, oldest first: for whoever wants all of them.
 
-        Only the last `KEPT` are there; numbers that are not consecutive tell what was missed.
+        Only the last `KEPT` are there; numbers that are not consecutive tell what was missed. Each takes a millisecond
+        or more to decode, so that who must not be long asks for one at a time.
         """
         if name not in self.streams:
             raise unknown_name("camera", name, self.streams)
-        found, now_ns = [], self._client.now_ns()
+        found: list[Picture] = []
+        now_ns = self._client.now_ns()
         for stamp, frame in list(self._kept[name]):
+            if len(found) == most:
+                break
             if stamp.number > number and (image := self._image(name, stamp, frame)) is not None:
                 found.append(Picture(image, stamp.t_ns, stamp.number, (now_ns - stamp.t_ns) / 1e9))
         return found

@@ -17,8 +17,8 @@ from robot.errors import SpecError
 
 STEP_S = 0.002
 """Distance of candidate shifts [s]."""
-COMPONENTS = 8
-"""Ways of changing that a picture is reduced to: enough for a moving pattern, far fewer than pictures."""
+COMPONENTS = 1
+"""Ways of changing that a picture is reduced to: the strongest, without what flickers beside it."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Delay:
 
     Attributes:
         delay_s: The shift; at the edge of what was searched if `is_inside` is not set [s].
-        score: Correlation of observations and shifted reference there, 0 to 1 (multiple correlation R where an
-            observation has several columns).
-        sign: 1 where both move the same way, -1 where they move opposite ways; 1 for several columns.
+        score: Correlation of observations and shifted reference there, 0 to 1 (of several columns or powers, the root
+            of the share of the observations' variance that the reference explains).
+        sign: 1 where both move the same way, -1 where they move opposite ways; 1 for columns, which have no direction.
         is_inside: Whether the best shift is not at the edge.
     """
 
@@ -40,15 +40,23 @@ class Delay:
 
 
 def delay(
-    times_s: np.ndarray, observed: np.ndarray, reference: tuple[np.ndarray, np.ndarray], span_s: tuple[float, float]
+    times_s: np.ndarray,
+    observed: np.ndarray,
+    reference: tuple[np.ndarray, np.ndarray],
+    span_s: tuple[float, float],
+    degree: int = 1,
 ) -> Delay:
     """How much later observations are than a reference.
 
+    The observations are fitted to powers of the reference, and not the reference to the observations: among many
+    columns there is always something that moves like a velocity, with which any fit could shift the time itself.
+
     Args:
         times_s: When each observation was made (T,) [s].
-        observed: (T,), or (T, K) with fewer columns than rows.
+        observed: (T,), or (T, K) of which each column counts by how much it varies.
         reference: Times (N,), increasing [s], and values (N,); before the first and after the last it rests there.
         span_s: Shortest and longest shift that is looked for [s].
+        degree: Highest power of the reference; 1 for what is proportional to it.
 
     Raises:
         SpecError: An array has another shape, or a value is not finite.
@@ -57,17 +65,21 @@ def delay(
     _check(times_s, columns, *reference)
     trend = np.stack([np.ones(len(times_s)), times_s - times_s.mean()], 1)
     trend /= np.linalg.norm(trend, axis=0)
-    basis = _orthonormal(_without(columns, trend), 1e-9 * float(np.linalg.norm(columns)))
+    centred = _without(columns, trend)
+    least = 1e-9 * float(np.linalg.norm(columns))
+    energy = float((centred**2).sum())
+    scale = max(float(np.ptp(reference[1])), 1e-12)
+    middle = float(np.mean(reference[1]))
     shifts = np.arange(span_s[0], span_s[1] + STEP_S / 2, STEP_S)
-    shifted = np.stack([np.interp(times_s - shift, *reference) for shift in shifts], 1)
-    shifted = _without(shifted, trend)
-    energy = np.einsum("ts,ts->s", shifted, shifted)
-    explained = np.einsum("ks,ks->s", basis.T @ shifted, basis.T @ shifted)
-    scores = np.sqrt(np.divide(explained, energy, out=np.zeros_like(energy), where=energy > 1e-18))
+    scores = np.zeros(len(shifts))
+    for index, shift in enumerate(shifts if energy > least**2 else ()):
+        shifted = (np.interp(times_s - shift, *reference) - middle) / scale
+        basis = _orthonormal(_without(np.stack([shifted**power for power in range(1, degree + 1)], 1), trend), 1e-9)
+        scores[index] = np.sqrt(((basis.T @ centred) ** 2).sum() / energy)
     best = int(np.argmax(scores))
     inside = 0 < best < len(shifts) - 1
     at = shifts[best] + (STEP_S * _vertex(*scores[best - 1 : best + 2]) if inside else 0.0)
-    alike = columns.shape[1] > 1 or float(_without(columns, trend)[:, 0] @ shifted[:, best]) >= 0
+    alike = observed.ndim > 1 or float(centred[:, 0] @ np.interp(times_s - shifts[best], *reference)) >= 0
     return Delay(float(at), float(scores[best]), 1 if alike else -1, inside)
 
 

@@ -246,6 +246,7 @@ def test_who_asks_rarely_gets_the_newest_and_nothing_grows(cameras: tuple[Publis
     time.sleep(0.05)
     assert client.newest("front", max_age_s=1.0).number == 59
     assert [picture.number for picture in client.after("front", 55)] == [56, 57, 58, 59]
+    assert [picture.number for picture in client.after("front", 55, most=1)] == [56]
     assert len(client.after("front", 0)) == KEPT
 
 
