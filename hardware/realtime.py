@@ -21,6 +21,7 @@ from hardware.shared_memory import STATE_CAPACITY, SharedMemory, Word
 from robot.bridge.schema import arm_specs_to_json, state_layout
 from robot.contract import Arm
 from robot.errors import ArmatureError, BridgeError, DeviceError
+from robot.processes import tell
 
 WARM_UP_CYCLES = 50
 REST_NS = 1_000_000_000
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
         arm, limits = build(config, env)
         arm.open()
     except ArmatureError as error:
-        _tell({"error": str(error), "kind": type(error).__name__})
+        tell({"error": str(error), "kind": type(error).__name__})
         return 1
     try:
         pacer = Pacer(arm.specs.rate_hz, arm.specs.clock, settings["spin_us"])
@@ -51,14 +52,14 @@ def main(arguments: list[str]) -> int:
         _warm_up(arm)
         granted = become_real_time(settings["priority"], settings["core"])
         notes = [granted.note] if granted.note else []
-        _tell({"arm": arm_specs_to_json(arm.specs), "limits": limits.to_json(), "notes": notes})
+        tell({"arm": arm_specs_to_json(arm.specs), "limits": limits.to_json(), "notes": notes})
         reason = _loop(cycle, pacer, memory, stop, int(limits.gateway_timeout_s * 1e9))
     except ArmatureError as error:
-        _tell({"error": str(error), "kind": type(error).__name__})
+        tell({"error": str(error), "kind": type(error).__name__})
         return 1
     finally:
         _end(arm)
-    _tell(_report(pacer, reason))
+    tell(_report(pacer, reason))
     return 0
 
 
@@ -141,15 +142,6 @@ def _report(pacer: Pacer, reason: str) -> dict[str, Any]:
         "overruns": pacer.overruns,
         "skipped_periods": pacer.skipped,
     }
-
-
-def _tell(message: dict[str, Any]) -> None:
-    """One line of JSON for the parent, which may be gone."""
-    try:
-        print(json.dumps(message), flush=True)
-    except BrokenPipeError:
-        # Python would fail again when it flushes standard output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

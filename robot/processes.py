@@ -1,12 +1,15 @@
-"""What processes that work together share: a quiet start, memory without a name, and words for how one ended."""
+"""What processes that work together share: a quiet start, memory without a name, words for a parent and about an end."""
 
+import json
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 STOP_S = 5.0
@@ -59,3 +62,12 @@ def anonymous_memory(name: str) -> int:
         return os.memfd_create(name)
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
+
+
+def tell(message: dict[str, Any]) -> None:
+    """Print one line of JSON for the parent, which may be gone."""
+    try:
+        print(json.dumps(message), flush=True)
+    except BrokenPipeError:
+        # Python would fail again when it flushes standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
