@@ -1,4 +1,4 @@
-"""What processes that work together share: a quiet start, memory without a name, words for a parent and about an end."""
+"""What processes that work together share: a quiet start, nameless memory, words for a parent and about an end."""
 
 import json
 import os
