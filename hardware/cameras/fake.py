@@ -20,6 +20,8 @@ NUMBER_BITS, TIME_BITS = 32, 64
 PIXELS_PER_M = 2000.0
 """How far the texture moves with the tool: along the picture with y, down it with z."""
 _SIGHT_S = 0.001
+_LATEST_NS = 20_000_000
+"""An arm whose state is older than this shows what it did last."""
 
 
 class FakeCamera(Camera):
@@ -85,9 +87,13 @@ class FakeCamera(Camera):
             else:
                 self._seen.append(self._sight())
                 time.sleep(min(left_ns / 1e9, _SIGHT_S))
-        if self._sight is not None:
-            # However late we woke, what was there when the picture was due lies between two looks.
+        # What was there at the moment that is shown lies between two looks, once a state later than that is there.
+        until_ns = due_ns + _LATEST_NS
+        while self._sight is not None:
             self._seen.append(self._sight())
+            if self._seen[-1][0] >= due_ns - self._lag_ns or time.monotonic_ns() > until_ns:
+                break
+            time.sleep(_SIGHT_S)
 
     def _shift(self, due_ns: int) -> tuple[float, float]:
         """By how many pixels the texture has moved with the tool, across and down; parts of pixels count."""
