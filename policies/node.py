@@ -44,7 +44,7 @@ class EpisodeResult:
         duration_s: From the first action to the end.
         ticks: Observations taken.
         chunks: Chunks sent.
-        starved_ticks: Ticks that no row was planned for.
+        starved_ticks: Ticks before which the plan had run out.
         dropped_rows: Rows whose time had passed when their chunk was ready.
         inference_s: Duration of each inference.
         observation_age_s: Age of the observation behind a chunk when its first row began.
@@ -125,12 +125,18 @@ class PolicyNode:
         self._start_ns = 0
 
     def warm_up(self) -> None:
-        """Infer twice on the present observation: the first chunk of an episode is not the slow one then."""
+        """Infer twice as the first chunk of an episode is, and twice as those after it are.
+
+        What runs for the first time is slow, and may hold the interpreter for longer than a bridge tolerates silence.
+        """
         self._history.reset()
         self._history.push(self._needed(self._client.state()))
         for _ in range(2):
+            self._execution.begin(self._infer(self._client.state(), Ask(0)))
+            asks = (self._execution.ask(tick) for tick in range(1, self._policy.specs.horizon + 1))
+            ask = next(ask for ask in asks if ask is not None)
             begun = time.monotonic()
-            self._infer(self._client.state())
+            self._infer(self._client.state(), ask)
             passed_ns = round(1e9 * (time.monotonic() - begun)) + self._early_ns
         self._execution.delay.add(self._rows_in(passed_ns))
 
@@ -139,7 +145,7 @@ class PolicyNode:
 
         Raises:
             BridgeError: The bridge fell silent or refused.
-            SafetyError: The bridge latched a stop, on an arm that is not simulated.
+            SafetyError: The bridge stopped or disarmed an arm that is not simulated.
         """
         result = EpisodeResult(seed)
         self._client.home(seed)
@@ -151,7 +157,7 @@ class PolicyNode:
         self._history.reset()
         self._history.push(self._needed(state))
         # Nothing moves until the first chunk is there, so the observation is as good then as it was.
-        chunk = self._infer(state, result)
+        chunk = self._infer(state, Ask(0), result)
         self._client.arm()
         try:
             self._play(chunk, state, result, limit_s, on_tick)
@@ -187,7 +193,7 @@ class PolicyNode:
             self._wait(tick, result)
             state = self._require_fresh(self._require_armed(self._client.state()))
             self._history.push(self._needed(state))
-            result.starved_ticks += self._execution.row(tick) is None
+            result.starved_ticks += self._execution.end < tick
             held = held + 1 if state.success else 0
             result.success_final, result.success_sticky = state.success, result.success_sticky or state.success
             result.ticks, result.duration_s = tick, tick * self._dt_s
@@ -248,9 +254,9 @@ class PolicyNode:
         low, high = self._policy.specs.environment.action.bounds()
         return rows.clip(low, high)
 
-    def _infer(self, state: BridgeState, result: EpisodeResult | None = None) -> ActionChunk:
+    def _infer(self, state: BridgeState, ask: Ask, result: EpisodeResult | None = None) -> ActionChunk:
         """Infer now, reading states meanwhile so that the lease stays ours."""
-        request = self._request(Ask(0), state)
+        request = self._request(ask, state)
         while not request.future.done():
             self._client.state()
         if result is not None:
@@ -276,7 +282,10 @@ class PolicyNode:
             raise SafetyError(
                 f"The bridge latched a stop: {Fault(int(state.status('fault'))).name}. Find its cause first."
             )
-        raise BridgeError("The arm was disarmed during the episode: the lease expired, or another client sent stop.")
+        raise SafetyError(
+            "The arm came to rest and was disarmed during the episode: this node or the real-time loop was away for "
+            "longer than the arm's limits tolerate (silence_s), or another client sent stop."
+        )
 
     def _rest(self) -> None:
         until = time.monotonic() + REST_S

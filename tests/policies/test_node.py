@@ -158,6 +158,21 @@ def test_a_stop_ends_the_episode_of_a_simulated_arm_and_the_work_with_a_real_one
     client.reset()
 
 
+def test_an_arm_that_somebody_stops_ends_its_episode(
+    endpoint: str, client: BridgeClient, worker: ThreadPoolExecutor
+) -> None:
+    node = node_of(client, Upwards(client.schema.arm.environment, 0.0, 8, 4), worker)
+
+    def stop_it(tick: int) -> None:
+        if tick == 5:
+            with BridgeClient(endpoint, "button") as other:
+                other.stop()
+
+    result = node.run(seed=0, limit_s=2.0, on_tick=stop_it)
+    assert "another client sent stop" in result.fault
+    assert not node.run(seed=1, limit_s=0.5).fault
+
+
 def deploy(endpoint: str, out: Path, *overrides: str) -> "subprocess.Popen[str]":
     command = [
         sys.executable,
