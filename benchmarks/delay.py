@@ -363,7 +363,7 @@ def main() -> int:
         if stage is not None:
             stage.close()
     if chosen.docs:
-        document(cells)
+        document(list(done.values()))
     return 0 if report(cells) else 1
 
 
