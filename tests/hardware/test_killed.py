@@ -45,6 +45,30 @@ with BridgeClient(sys.argv[1], "victim") as client:
         while time.monotonic() < until:
             client.state()
 """
+LOOKING = """
+import sys, time
+import numpy as np
+from robot.bridge.client import BridgeClient
+from robot.bridge.image_client import ImageClient
+from robot.contract import ActionChunk
+with BridgeClient(sys.argv[1], "looking") as client, ImageClient(client) as images:
+    images.newest("front", 1.0, wait_s=5.0)
+    client.acquire()
+    client.home(int(sys.argv[2]))
+    client.arm()
+    begin = time.monotonic()
+    print("driving", flush=True)
+    while True:
+        # Whoever acts on pictures says how old they may be, here two periods: this raises, and leaving disarms.
+        images.newest("front", max_age_s=0.075)
+        t = time.monotonic() - begin
+        rows = np.zeros((12, 7))
+        rows[:, 1], rows[:, 2] = 0.25 * np.cos(4 * t), 0.25 * np.sin(4 * t)
+        client.send_chunk(ActionChunk(rows, 0.05), client.now_ns() + 2_000_000)
+        until = time.monotonic() + 0.01
+        while time.monotonic() < until:
+            client.state()
+"""
 KILLS = 6
 SILENCE_S = 0.1
 SLACK_S = 0.03
@@ -56,7 +80,7 @@ class Watched:
 
     def __init__(self, process: subprocess.Popen[str], endpoint: str) -> None:
         self.process, self.endpoint = process, endpoint
-        self.realtime = children(process)[0]
+        self.realtime = self.child("hardware.realtime")
         with BridgeClient(endpoint) as client:
             self.schema: BridgeSchema = client.schema
         folder = Path(f"/proc/{self.realtime}/fd")
@@ -64,6 +88,11 @@ class Watched:
         self.memory = SharedMemory(os.open(link, os.O_RDWR))
         self.flat = np.zeros(self.schema.layout.size)
         self.views = self.schema.layout.views(self.flat)
+
+    def child(self, module: str) -> int:
+        """The child that runs a module."""
+        found = (pid for pid in children(self.process) if module in Path(f"/proc/{pid}/cmdline").read_text())
+        return next(found)
 
     def speed(self) -> float:
         """Highest commanded speed of a joint now [rad/s]."""
@@ -73,9 +102,9 @@ class Watched:
     def mode(self) -> Mode:
         return Mode(int(self.views["status"][INDEX["mode"]]))
 
-    def drive(self, seed: int) -> "subprocess.Popen[str]":
+    def drive(self, seed: int, client: str = CLIENT) -> "subprocess.Popen[str]":
         victim = subprocess.Popen(
-            [sys.executable, "-c", CLIENT, self.endpoint, str(seed)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", client, self.endpoint, str(seed)], stdout=subprocess.PIPE, text=True
         )
         assert victim.stdout is not None
         assert victim.stdout.readline() == "driving\n"
@@ -106,8 +135,8 @@ class Watched:
 
 
 @contextmanager
-def running() -> Iterator[Watched]:
-    command = [sys.executable, "-m", "robot.cli", "bridge", "arm=twin_joints", "port=0"]
+def running(*overrides: str) -> Iterator[Watched]:
+    command = [sys.executable, "-m", "robot.cli", "bridge", "arm=twin_joints", "port=0", *overrides]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
     try:
@@ -171,4 +200,17 @@ def test_a_real_time_process_that_is_killed_is_reported() -> None:
         with pytest.raises(BridgeError), BridgeClient(up.endpoint, timeout_s=0.5) as client:
             client.state()
         victim.communicate(timeout=10)
+        assert victim.returncode != 0
+
+
+def test_a_camera_that_is_killed_stops_who_acts_on_its_pictures() -> None:
+    with running("cameras=[front:fake]") as up:
+        victim = up.drive(0, LOOKING)
+        time.sleep(0.3)
+        os.kill(up.child("hardware.cameras.process"), signal.SIGKILL)
+        began, rested, speed = up.rest_after(time.monotonic())
+        print(f"braking from {speed:.2f} rad/s began after {began:.3f} s and was over after {rested:.3f} s")
+        assert began <= 0.1 + SLACK_S
+        assert rested <= 0.1 + up.braking_s(speed) + SLACK_S
+        _, _ = victim.communicate(timeout=10)
         assert victim.returncode != 0
