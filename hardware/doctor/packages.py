@@ -14,6 +14,7 @@ PURPOSE = {
     "data": "recording and datasets",
     "train": "training and running policies",
     "franka": "the Franka arm",
+    "cameras": "pictures",
 }
 """What the extras are for, the base first; others of `pyproject.toml` are listed without words. `dev` is not listed."""
 
