@@ -231,9 +231,7 @@ class RealtimeProcess:
             if asked:
                 return None
             if passed_s > PATIENCE_S and not is_told:
-                print(
-                    "Starting; the first start on a machine compiles for a minute.", file=sys.stderr, flush=True
-                )
+                print("Starting; the first start on a machine compiles for a minute.", file=sys.stderr, flush=True)
                 is_told = True
             if select.select([self._process.stdout], [], [], 0.1)[0]:
                 message = _message(self._process.stdout.readline())
