@@ -28,6 +28,8 @@ from tests.hardware.settings import limits
 
 UP = np.array([[0, 0, 0.4, 0, 0, 0, 0]])
 DT_S = 0.05
+SILENCE_S = 0.3
+"""Of the bridge that most tests share: where machines are busy, a test may be away for longer than 0.1 s."""
 
 
 def start(*overrides: str) -> subprocess.Popen[str]:
@@ -81,7 +83,7 @@ def running(*overrides: str) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def bridge() -> Iterator[Running]:
-    with running() as up:
+    with running(f"arm.limits.silence_s={SILENCE_S}") as up:
         yield up
 
 
@@ -140,7 +142,7 @@ def test_drives_and_reports(driver: BridgeClient) -> None:
 
 def test_the_limits_at_hello_are_those_in_force(bridge: Running) -> None:
     with bridge.client() as client:
-        assert client.schema.limits == limits()
+        assert client.schema.limits == limits(silence_s=SILENCE_S)
         assert client.schema.endpoints["control"] == bridge.endpoint
 
 
@@ -365,8 +367,8 @@ def test_killing_the_client_stops_the_arm(bridge: Running) -> None:
         victim.kill()
         killed = time.monotonic()
         while np.abs(witness.state().values["dq"]).max() > 0.01:
-            # Silence of 0.1 s and braking of 0.1 s, and some for a loaded machine.
-            assert time.monotonic() - killed < 0.35
+            # Silence, braking of 0.1 s, and some for a loaded machine.
+            assert time.monotonic() - killed < SILENCE_S + 0.25
         victim.communicate()
         settle(witness, Mode.DISARMED)
         assert stay(witness, 0.5).status("lease") == 0

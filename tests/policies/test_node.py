@@ -43,6 +43,10 @@ class Upwards(Policy):
         return ActionChunk(rows, 0.05)
 
 
+PATIENT = "arm.limits.silence_s=0.5"
+"""Where machines are busy, a node in a test may be away for longer than 0.1 s."""
+
+
 def node_of(
     client: BridgeClient, policy: Policy, worker: ThreadPoolExecutor, config: ExecutionConfig | None = None
 ) -> PolicyNode:
@@ -51,7 +55,7 @@ def node_of(
 
 
 def start(arm: str, *overrides: str) -> tuple["subprocess.Popen[str]", str]:
-    command = [sys.executable, "-m", "robot.cli", "bridge", f"arm={arm}", "port=0", *overrides]
+    command = [sys.executable, "-m", "robot.cli", "bridge", f"arm={arm}", "port=0", PATIENT, *overrides]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, process.stdout.readline().split()[1]
