@@ -102,6 +102,14 @@ class Watched:
     def mode(self) -> Mode:
         return Mode(int(self.views["status"][INDEX["mode"]]))
 
+    def wait_until_free(self) -> None:
+        """Until nobody holds the lease: one that came back has renewed it."""
+        until = time.monotonic() + 2.0
+        while self.views["status"][INDEX["lease"]]:
+            assert time.monotonic() < until
+            self.memory.states.read(self.flat)
+            time.sleep(0.01)
+
     def drive(self, seed: int, client: str = CLIENT) -> "subprocess.Popen[str]":
         victim = subprocess.Popen(
             [sys.executable, "-c", client, self.endpoint, str(seed)], stdout=subprocess.PIPE, text=True
@@ -177,6 +185,7 @@ def test_a_policy_node_that_is_killed_or_hangs(bridge: Watched, how: signal.Sign
             assert bridge.speed() == 0.0
         victim.kill()
         victim.communicate()
+        bridge.wait_until_free()
 
 
 def test_a_gateway_that_is_killed() -> None:
