@@ -25,6 +25,8 @@ REACHED_M, REACHED_RAD = 0.002, 0.02
 """Inverse kinematics that stays farther away than this is reported."""
 PEAK_OF_QUINTIC = 1.875
 """Highest speed of a quintic from rest to rest, as a part of its mean speed."""
+SOONEST_NS = 4_000_000
+"""A waypoint that is due sooner is left out, unless it is the last: being off it by little would take a jump."""
 KNOT_S = 0.025
 """Longest time between two waypoints of the joints on a way of poses."""
 KNOTS = 4 * MAX_ROWS
@@ -105,11 +107,15 @@ class JointFollower:
         else:
             new_times, new = self._through_poses(int(times[-1]), old[-1], begins, ends, rows, first)
         times, waypoints = np.append(times, new_times), np.vstack([waypoints, new])
-        times, waypoints = times[times > now_ns], waypoints[times > now_ns]
+        is_ahead = times >= now_ns + SOONEST_NS
+        is_ahead[-1] = True
+        times, waypoints = np.maximum(times[is_ahead], now_ns + SOONEST_NS), waypoints[is_ahead]
         times_s = 1e-9 * (times - now_ns)
         if stretched(times_s, waypoints, state, self._velocity, self._acceleration):
             self._way_clamp |= Clamp.JOINT_MOTION
-        ends_ns = now_ns + np.maximum.accumulate((1e9 * times_s).astype(np.int64))
+        # Strictly increasing, whatever rounding does to waypoints that are nanoseconds apart.
+        order = np.arange(len(times_s))
+        ends_ns = now_ns + np.maximum.accumulate((1e9 * times_s).astype(np.int64) - order) + order
         self._way.plan(now_ns, state[0], state[1], state[2], ends_ns, waypoints)
         self._lead, self.is_resting = _Lead.WAY, False
 

@@ -297,6 +297,23 @@ def test_arming_begins_where_the_reference_is_unless_the_arm_was_moved() -> None
     np.testing.assert_allclose(rig.arm.written[-1][:7], HOME + 0.3, atol=1e-9)
 
 
+@pytest.mark.parametrize("space", ["ee_delta", "joint_position"])
+@pytest.mark.parametrize("ahead_ns", [1, 2, 3, 1_000_000, 3_999_999])
+def test_rows_may_begin_or_end_within_nanoseconds(space: str, ahead_ns: int) -> None:
+    """A chunk that begins in a moment, and one that cuts the row before it down to a moment."""
+    rig = JointRig(space).armed()
+    row = [0.1] * 6 + [0.0] if space == "ee_delta" else [*HOME, 0.0]
+    assert rig.send([row] * 3, t0=rig.now + ahead_ns) == Reject.NONE
+    rig.run(10)
+    assert rig.send([row] * 3, t0=rig.now + ahead_ns) == Reject.NONE
+    assert rig.send([row] * 3, t0=rig.now + ahead_ns + 1) == Reject.NONE
+    rig.run(20)
+    assert rig.send([row], t0=rig.now - DT + PERIOD + ahead_ns) == Reject.NONE
+    rig.run(100)
+    assert rig.mode == Mode.ARMED
+    rig.require_limits()
+
+
 @hypothesis_settings(max_examples=12, deadline=None)
 @given(
     space=st.sampled_from(["ee_delta", "ee_pose", "joint_position"]),
