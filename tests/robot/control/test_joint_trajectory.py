@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from robot.control.joint_trajectory import JointTrajectory
@@ -66,6 +66,7 @@ def test_velocity_and_acceleration_are_derivatives(seed: int) -> None:
 
 @settings(deadline=None)
 @given(seeds, st.integers(1, 6))
+@example(2133, 3)
 def test_a_stream_of_plans_has_no_step_in_acceleration(seed: int, plans: int) -> None:
     """Plans begin anywhere in the ones before, often a moment before a waypoint."""
     rng = np.random.default_rng(seed)
@@ -79,8 +80,11 @@ def test_a_stream_of_plans_has_no_step_in_acceleration(seed: int, plans: int) ->
             nearest = np.array([knot - 1000, knot - 1, knot + 1, knot + 1000])
             moments = path(way, np.maximum(nearest, now))
             across, beside = np.abs(moments[2] - moments[1]), np.abs(moments[[1, 3]] - moments[[0, 2]]).max(axis=0)
-            # What changes in 2 ns is to what changes in 999 ns beside it as the one time to the other.
-            assert (across <= 0.01 * beside + 1e-9 * (1 + np.abs(moments).max(axis=0))).all()
+            # What changes in 2 ns is to what changes in 999 ns beside it as the one time to the other; or no more than
+            # its derivative explains, which may pass through zero beside it.
+            most = np.abs(moments).max(axis=0)
+            explained = 2e-9 * np.vstack([most[1:], np.zeros(N)])
+            assert (across <= 0.01 * beside + explained + 1e-9 * (1 + most)).all()
         now = int(rng.integers(now + 1, way.end_ns))
         state = moment(way, now)
 

@@ -114,9 +114,13 @@ def test_a_stream_of_plans_has_no_step_in_acceleration(seed: int, plans: int) ->
         for knot in (now, *at.tolist()):
             states = path(way, np.maximum(np.array([knot - 1000, knot - 1, knot + 1, knot + 1000]), now))
             across, beside = np.abs(states[2] - states[1]), np.abs(states[[1, 3]] - states[[0, 2]]).max(axis=0)
-            # What changes in 2 ns is to what changes in 999 ns beside it as the one time to the other. Axes mix.
+            # What changes in 2 ns is to what changes in 999 ns beside it as the one time to the other, or no more than
+            # its derivative explains, which may pass through zero beside it. Axes mix.
+            rates = np.abs(states[:, 9:]).max()
             for part in PARTS:
-                assert across[part].max() <= 0.01 * beside[part].max() + 1e-9 * (1 + np.abs(states[:, part]).max())
+                explained = 4e-9 * rates if part.start < 15 else 0.0
+                most = 0.01 * beside[part].max() + explained + 1e-9 * (1 + np.abs(states[:, part]).max())
+                assert across[part].max() <= most
         now = int(rng.integers(now + 1, way.end_ns))
         at_now = state(way, now)
 
