@@ -27,7 +27,6 @@ class Limits:
         silence_s: Longest silence of the holder of the lease until the arm comes to rest and is disarmed.
         max_ahead_s: How far in the future row 0 of a chunk may begin.
         max_age_s: How long ago row 0 of a chunk may have begun.
-        hold_periods: How many periods of a plan that has ended its last target is held for.
     """
 
     workspace_low_m: tuple[float, ...]
@@ -42,7 +41,6 @@ class Limits:
     silence_s: float
     max_ahead_s: float
     max_age_s: float
-    hold_periods: float
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -92,12 +90,14 @@ class PoseLimits(Limits):
         speed_window_s: How far a target may jump at once is its speed times this; the length of an action [s].
         tracking_m: Highest distance between target and tool ...
         tracking_rad: ... and angle between them, that may last for `tracking_time_s`.
+        hold_periods: How many periods of a plan that has ended its last target is held for.
         brake_s: Time in which the target comes to rest at the tool when commands end.
     """
 
     speed_window_s: float
     tracking_m: float
     tracking_rad: float
+    hold_periods: float
     brake_s: float
 
 

@@ -51,10 +51,6 @@ class PoseTrajectory:
         """When it comes to rest."""
         return int(self._times_ns[self._count])
 
-    def is_over(self, t_ns: int) -> bool:
-        """Whether it is at rest at its last waypoint."""
-        return t_ns >= self._times_ns[self._count]
-
     def plan(
         self,
         now_ns: int,

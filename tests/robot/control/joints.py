@@ -26,7 +26,6 @@ JOINT_LIMITS: dict[str, Any] = {
     "silence_s": 0.1,
     "max_ahead_s": 1.0,
     "max_age_s": 1.0,
-    "hold_periods": 1.5,
 }
 HOME = np.array(JOINT_LIMITS["home_q_rad"])
 
