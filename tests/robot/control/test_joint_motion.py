@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ruckig import ControlInterface, InputParameter, Ruckig, Trajectory
 
@@ -146,7 +146,9 @@ def test_beyond_the_range_is_reported_and_stops_at_its_margin() -> None:
     assert not np.abs(run.previous[7:21]).max() > 1e-3
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.floats(-3, 3), st.floats(-3, 3), st.floats(-1, 1), st.floats(0.5, 20), st.floats(10, 5000))
+@example(0.0, -1.0, 1.0, 16.0, 10.0)
 def test_braking_is_what_ruckig_finds(q: float, dq: float, part: float, most_ddq: float, jerk: float) -> None:
     description = InputParameter(1)
     description.control_interface = ControlInterface.Velocity
@@ -160,9 +162,10 @@ def test_braking_is_what_ruckig_finds(q: float, dq: float, part: float, most_ddq
     assert sum(parts) == pytest.approx(way.duration, abs=1e-5)
     rest, low, high = stopping_range(q, dq, part * most_ddq, most_ddq, jerk)
     assert rest == pytest.approx(way.at_time(way.duration)[0][0], abs=1e-5)
-    sampled = [way.at_time(t)[0][0] for t in np.linspace(0, way.duration, 100)]
-    assert low == pytest.approx(min(sampled), abs=1e-3)
-    assert high == pytest.approx(max(sampled), abs=1e-3)
+    # Samples miss a turning point by an eighth of acceleration times squared distance in time, at most.
+    sampled = [way.at_time(t)[0][0] for t in np.linspace(0, way.duration, 3000)]
+    assert low == pytest.approx(min(sampled), abs=1e-4)
+    assert high == pytest.approx(max(sampled), abs=1e-4)
     assert low <= min(sampled) + 1e-5
     assert high >= max(sampled) - 1e-5
 
