@@ -22,7 +22,7 @@ from policies.trainer import Settings, Trainer
 from robot.config import load
 from robot.episodes.atomic import write_text
 from robot.episodes.dataset import Dataset
-from robot.episodes.windows import BatchOrder, Windows
+from robot.episodes.loading.windows import BatchOrder, Windows
 from robot.errors import ArmatureError, CheckpointError, ConfigError
 
 

@@ -72,7 +72,83 @@ VERBS = {
         "measure how late the arm behind a bridge acts and its cameras see",
         "armature calibrate latency axis=y out=latency.json",
     ),
+    "convert": Verb(
+        "robot.episodes.formats.convert:main",
+        "read robomimic HDF5, RLDS or a LeRobotDataset and write LeRobot v3 or robomimic HDF5",
+        "armature convert source=demo.hdf5 out=data/demo",
+    ),
+    "episodes list": Verb(
+        "robot.episodes.verbs.listing:main",
+        "tell what a folder of episodes holds, a line each",
+        "armature episodes list episodes=data/lift/episodes",
+    ),
+    "episodes show": Verb(
+        "robot.episodes.verbs.show:main",
+        "draw an episode: a plot of its channels and a contact sheet of its pictures",
+        "armature episodes show episodes=data/lift/episodes number=3",
+    ),
+    "episodes label": Verb(
+        "robot.episodes.verbs.label:main",
+        "say afterwards whether episodes succeeded, or add a note",
+        "armature episodes label episodes=data/lift/episodes numbers=[3,7] success=false",
+    ),
+    "episodes discard": Verb(
+        "robot.episodes.verbs.discard:main",
+        "put episodes aside, so that nothing uses them; or bring them back",
+        "armature episodes discard episodes=data/lift/episodes numbers=[3]",
+    ),
+    "episodes recover": Verb(
+        "robot.episodes.verbs.recover:main",
+        "make episodes of what a killed recorder left",
+        "armature episodes recover episodes=data/lift/episodes",
+    ),
+    "episodes replay": Verb(
+        "robot.episodes.verbs.replay:main",
+        "send an episode's actions again, in simulation or through a bridge",
+        "armature episodes replay episodes=data/lift/episodes number=3",
+    ),
+    "episodes quality": Verb(
+        "robot.episodes.curation.report:main",
+        "measure demonstrations: divergence, diversity, smoothness, duration, coverage",
+        "armature episodes quality episodes=data/lift/episodes",
+    ),
+    "episodes augment": Verb(
+        "robot.sim.augmentation.augment:main",
+        "make new demonstrations by moving segments with their objects, checked by replay in simulation",
+        "armature episodes augment episodes=data/lift/episodes out=data/lift/augmented count=50",
+    ),
+    "dataset info": Verb(
+        "robot.episodes.care.info:main",
+        "tell what a dataset holds",
+        "armature dataset info dataset=data/lift/dataset",
+    ),
+    "dataset validate": Verb(
+        "robot.episodes.care.validate:main",
+        "check every row, frame, index and statistic of a dataset",
+        "armature dataset validate dataset=data/lift/dataset",
+    ),
+    "dataset stats": Verb(
+        "robot.episodes.care.stats:main",
+        "show the distribution of every column, as a table and plots",
+        "armature dataset stats dataset=data/lift/dataset",
+    ),
+    "dataset merge": Verb(
+        "robot.episodes.care.merge:main",
+        "make one dataset of several of the same robot",
+        "armature dataset merge datasets=[data/a,data/b] out=data/both",
+    ),
+    "dataset split": Verb(
+        "robot.episodes.care.split:main",
+        "divide a dataset by episodes, e.g. into training and validation",
+        "armature dataset split dataset=data/lift/dataset out=data/lift parts={train:0.9,valid:0.1}",
+    ),
+    "dataset relabel": Verb(
+        "policies.relabel:main",
+        "give action-free episodes proxy actions from an inverse dynamics model",
+        "armature dataset relabel dataset=data/videos labelled=data/lift/dataset out=data/relabelled",
+    ),
 }
+"""Each verb by its name: one word, or two where several do something to the same thing."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -86,7 +162,13 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"armature {__version__}")
         return 0
-    return _guarded(arguments[0], arguments[1:])
+    words = 2 if arguments[0] in _groups() and len(arguments) > 1 else 1
+    return _guarded(" ".join(arguments[:words]), arguments[words:])
+
+
+def _groups() -> set[str]:
+    """First words of the verbs that have two."""
+    return {name.split()[0] for name in VERBS if " " in name}
 
 
 def _guarded(name: str, arguments: list[str]) -> int:
@@ -102,6 +184,10 @@ def _guarded(name: str, arguments: list[str]) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> int:
+    group = name.split()[0]
+    if group in _groups() and name.split()[1:] in ([], ["-h"], ["--help"], ["help"]):
+        print(_group_help(group))
+        return 0 if name != group else 2
     if name not in VERBS:
         raise unknown_name("verb", name, VERBS, "See `armature --help`.")
     verb = VERBS[name]
@@ -119,14 +205,23 @@ def _run(name: str, arguments: list[str]) -> int:
     return entry(arguments)
 
 
+def _lines(verbs: dict[str, Verb]) -> list[str]:
+    width = max(map(len, verbs))
+    return [f"  {name:<{width}}  {verb.summary}" for name, verb in verbs.items()]
+
+
+def _group_help(group: str) -> str:
+    verbs = {name: verb for name, verb in VERBS.items() if name.split()[0] == group}
+    return "\n".join([f"usage: armature {group} VERB [key=value ...]", "", *_lines(verbs)])
+
+
 def _help() -> str:
-    width = max(map(len, VERBS))
     lines = [
         "usage: armature VERB [key=value ...]",
         "",
         "Collect demonstrations, train a policy and run it on an arm.",
         "",
-        *(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()),
+        *_lines(VERBS),
         "",
         "Each verb reads what the one before it wrote. `armature VERB --help` shows its keys and their values.",
     ]
@@ -136,7 +231,15 @@ def _help() -> str:
 def _verb_help(name: str, verb: Verb) -> str:
     from robot.config import described
 
-    lines = [f"usage: armature {name} [key=value ...]", "", verb.summary, "", f"  {verb.example}", "", described(name)]
+    lines = [
+        f"usage: armature {name} [key=value ...]",
+        "",
+        verb.summary,
+        "",
+        f"  {verb.example}",
+        "",
+        described(name.replace(" ", "_")),
+    ]
     return "\n".join(lines)
 
 

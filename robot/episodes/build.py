@@ -9,8 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from robot.config import load
-from robot.episodes import folder, lerobot
+from robot.episodes import folder
 from robot.episodes.dataset import ACTION, REWARD, SUCCESS, TERMINATED, TRUNCATED, Dataset
+from robot.episodes.formats import lerobot_writer
 from robot.episodes.log import COMMANDED, DEVICE, Header
 from robot.episodes.log_reader import Episode, EpisodeReader
 from robot.errors import EpisodeError, unknown_name
@@ -64,7 +65,7 @@ def build(config: BuildConfig) -> Dataset:
     if failures:
         print(f"{failures} of the {len(episodes)} episodes ended without success and are part of it.", file=sys.stderr)
     dataset = Dataset.from_episodes(specs, [_columns(episode, config.label) for episode in episodes])
-    lerobot.write(dataset, config.out, _provenance(paths, episodes, config.label))
+    lerobot_writer.write(dataset, config.out, _provenance(paths, episodes, config.label))
     return dataset
 
 

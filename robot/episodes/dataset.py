@@ -102,7 +102,7 @@ class Dataset:
         Raises:
             DatasetError: The folder is missing, damaged, foreign, or of a newer version.
         """
-        from robot.episodes.lerobot_reader import read  # the only part that needs pyarrow
+        from robot.episodes.formats.lerobot_reader import read  # the only part that needs pyarrow
 
         return read(Path(path))
 

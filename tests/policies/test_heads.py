@@ -13,7 +13,7 @@ from policies.head_policy import HeadPolicy
 from policies.trainer import Settings, Trainer, learning_rate
 from robot.conformance.policy import PolicyConformance
 from robot.contract import Policy
-from robot.episodes.windows import BatchOrder, Windows
+from robot.episodes.loading.windows import BatchOrder, Windows
 from robot.errors import ConfigError, SpecError
 from tests.policies.worlds import HEADS, SPECS, act, demonstrations, diffusion
 

@@ -15,7 +15,7 @@ from policies import checkpoint
 from policies.registry import HEADS as REGISTERED
 from policies.train import TrainConfig, main, train
 from robot.config import load, options
-from robot.episodes.lerobot import write
+from robot.episodes.formats.lerobot_writer import write
 from robot.errors import ArmatureError, CheckpointError, ConfigError, UnknownNameError
 from tests.policies.worlds import HEADS, demonstrations, diffusion, train_config, trained
 

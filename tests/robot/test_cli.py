@@ -35,7 +35,7 @@ def test_every_verb_resolves(verb: cli.Verb) -> None:
 
 @pytest.mark.parametrize("name", cli.VERBS)
 def test_every_verb_explains_its_keys(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([name, "--help"]) == 0
+    assert cli.main([*name.split(), "--help"]) == 0
     out = capsys.readouterr().out
     assert cli.VERBS[name].example in out
     assert "keys:" in out

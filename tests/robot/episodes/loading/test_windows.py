@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot.episodes.dataset import Dataset
-from robot.episodes.windows import BatchOrder, Windows
+from robot.episodes.loading.windows import BatchOrder, Windows
 from robot.errors import DatasetError
 from tests.robot.episodes.fakes import ENVIRONMENT_STATE, STATE, point_specs, random_dataset
 

@@ -13,20 +13,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robot.episodes import lerobot, statistics
+from robot.episodes import statistics
 from robot.episodes.dataset import Dataset
+from robot.episodes.formats import lerobot_writer
 from robot.errors import DatasetError
 from robot.specs import ArraySpec
 from tests.robot.episodes.fakes import STATE, point_specs, random_dataset, random_episode
 from tests.robot.episodes.test_build import files
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 DATA, EPISODES = "data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet"
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    lerobot.write(random_dataset(), tmp_path / "dataset")
+    lerobot_writer.write(random_dataset(), tmp_path / "dataset")
     return tmp_path / "dataset"
 
 
@@ -35,7 +36,7 @@ def folder(tmp_path) -> Path:
 def test_what_was_written_is_read(tmp_path_factory, lengths, seed):
     path = tmp_path_factory.mktemp("round") / "dataset"
     dataset = random_dataset(tuple(lengths), seed)
-    lerobot.write(dataset, path)
+    lerobot_writer.write(dataset, path)
     found = Dataset.open(path)
     assert found.identity == dataset.identity
     assert found.specs == dataset.specs
@@ -82,16 +83,16 @@ def test_pandas_finds_the_task_in_the_index(folder):
 
 
 def test_many_frames_go_to_several_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(lerobot, "DATA_FILE_MB", 0.0005)
-    monkeypatch.setattr(lerobot, "CHUNK_FILES", 2)
+    monkeypatch.setattr(lerobot_writer, "DATA_FILE_MB", 0.0005)
+    monkeypatch.setattr(lerobot_writer, "CHUNK_FILES", 2)
     dataset = random_dataset((4, 5, 6, 7, 3))
-    lerobot.write(dataset, tmp_path / "dataset")
+    lerobot_writer.write(dataset, tmp_path / "dataset")
     assert len(list((tmp_path / "dataset/data").rglob("*.parquet"))) > 2
     assert (tmp_path / "dataset/data/chunk-001/file-000.parquet").exists()
     assert Dataset.open(tmp_path / "dataset").identity == dataset.identity
     for row in pq.read_table(tmp_path / "dataset" / EPISODES).to_pylist():
         place = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
-        table = pq.read_table(tmp_path / "dataset" / lerobot.DATA_PATH.format(**place))
+        table = pq.read_table(tmp_path / "dataset" / lerobot_writer.DATA_PATH.format(**place))
         assert table["episode_index"].to_pylist().count(row["episode_index"]) == row["length"]
 
 
@@ -101,19 +102,19 @@ def test_an_error_while_writing_leaves_the_old_dataset(folder, monkeypatch):
     def full(*_) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(lerobot, "_write_tasks", full)
+    monkeypatch.setattr(lerobot_writer, "_write_tasks", full)
     with pytest.raises(DatasetError, match=r"dataset cannot be written: No space left.* unchanged"):
-        lerobot.write(random_dataset(seed=1), folder)
+        lerobot_writer.write(random_dataset(seed=1), folder)
     assert files(folder) == before
     assert list(folder.parent.iterdir()) == [folder]
 
 
 KILLED = """
 import os, signal, sys
-from robot.episodes import lerobot
+from robot.episodes.formats import lerobot_writer
 from tests.robot.episodes.fakes import random_dataset
-lerobot._info = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-lerobot.write(random_dataset(seed=1), sys.argv[1])
+lerobot_writer._info = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+lerobot_writer.write(random_dataset(seed=1), sys.argv[1])
 """
 
 
@@ -122,14 +123,14 @@ def test_a_killed_writer_leaves_the_old_dataset_and_the_next_one_tidies_up(folde
     process = subprocess.run([sys.executable, "-c", KILLED, str(folder)], cwd=ROOT, timeout=60, check=False)
     assert process.returncode == -9
     assert files(folder) == before
-    lerobot.write(random_dataset(seed=2), folder)
+    lerobot_writer.write(random_dataset(seed=2), folder)
     assert Dataset.open(folder).identity == random_dataset(seed=2).identity
     assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_folders_can_be_swapped_where_the_system_call_is_missing(folder, monkeypatch):
     monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: object())
-    lerobot.write(random_dataset(seed=1), folder)
+    lerobot_writer.write(random_dataset(seed=1), folder)
     assert Dataset.open(folder).identity == random_dataset(seed=1).identity
     assert list(folder.parent.iterdir()) == [folder]
 
@@ -137,10 +138,10 @@ def test_folders_can_be_swapped_where_the_system_call_is_missing(folder, monkeyp
 def test_nothing_foreign_is_replaced(tmp_path):
     (tmp_path / "precious.txt").write_text("thesis")
     with pytest.raises(DatasetError, match="is not a dataset that Armature wrote"):
-        lerobot.write(random_dataset(), tmp_path)
+        lerobot_writer.write(random_dataset(), tmp_path)
     assert (tmp_path / "precious.txt").read_text() == "thesis"
     (tmp_path / "precious.txt").unlink()
-    lerobot.write(random_dataset(), tmp_path)
+    lerobot_writer.write(random_dataset(), tmp_path)
     assert len(Dataset.open(tmp_path)) == 15
 
 
@@ -149,7 +150,7 @@ def test_only_vectors_are_written(tmp_path):
     specs.observation["observation.grid"] = ArraySpec("observation.grid", (2, 2))
     dataset = Dataset.from_episodes(specs, [random_episode(specs, 3, 0)])
     with pytest.raises(DatasetError, match=r"Only vectors .*'observation.grid' has shape \(2, 2\)"):
-        lerobot.write(dataset, tmp_path / "dataset")
+        lerobot_writer.write(dataset, tmp_path / "dataset")
 
 
 def edited_json(path: Path, **changes) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from robot.contract import EnvironmentSpecs
 from robot.episodes import statistics
 from robot.episodes.dataset import OUTCOME_TYPES, Dataset, required_columns
-from robot.episodes.lerobot import ARMATURE, ARMATURE_FORMAT
+from robot.episodes.formats.lerobot_writer import ARMATURE, ARMATURE_FORMAT
 from robot.episodes.statistics import Statistics
 from robot.errors import DatasetError, SpecError
 from robot.specs import ArraySpec

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robot.episodes import lerobot
-from robot.episodes.windows import Windows
+from robot.episodes.formats import lerobot_writer
+from robot.episodes.loading.windows import Windows
 from tests.robot.episodes.fakes import STATE, random_dataset
 
 LEROBOT = "lerobot==0.4.4"
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 PYTHON = ROOT / ".cache/lerobot/bin/python"
 PROBE = Path(__file__).with_name("lerobot_probe.py")
 LENGTHS = (5, 1, 9)
@@ -43,7 +43,7 @@ def install() -> None:
 def report(tmp_path_factory) -> dict:
     install()
     folder = tmp_path_factory.mktemp("lerobot")
-    lerobot.write(random_dataset(LENGTHS), folder / "dataset")
+    lerobot_writer.write(random_dataset(LENGTHS), folder / "dataset")
     offsets = {STATE: [-0.05, 0.0], "action": [0.0, 0.05, 0.1, 0.15]}
     keys = list(random_dataset(LENGTHS).columns)
     command = [PYTHON, PROBE, folder / "dataset", json.dumps(keys), json.dumps(offsets)]

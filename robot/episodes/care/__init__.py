@@ -1,0 +1,1 @@
+"""What a person does to datasets: info, validate, stats, merge, split."""

@@ -1,0 +1,1 @@
+"""Which demonstrations to learn from: measures of quality, and weights for sampling."""

@@ -1,0 +1,1 @@
+"""Batches for training: decoded frames in memory maps, windows over episodes, mixtures, worker processes."""
