@@ -106,8 +106,7 @@ class Channel:
 class Pictures(Protocol):
     """Pictures in order, decoded only as they are asked for: RGB, uint8, all (H, W, 3).
 
-    An array
-    (N, H, W, 3) is some.
+    An array (N, H, W, 3) is some.
     """
 
     def __len__(self) -> int:
