@@ -280,7 +280,7 @@ class FrankaArm(Arm):
                 elif now - moved > STILL_S:
                     break
             elif now - heard > SILENT_S:
-                raise self._silent()
+                raise DeviceError(f"Nobody confirms that the arm rests. {self._silent()}")
             if now - began > STOP_S:
                 raise DeviceError(f"The Franka has not come to rest within {STOP_S:.0f} s.")
             time.sleep(0.001)

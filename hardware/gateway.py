@@ -86,7 +86,7 @@ class Gateway:
             raise
         self.schema = BridgeSchema(self._boot_id, arm, limits, endpoints, ttl_s)
         self.front = Front(self.schema, memory, listen.keys)
-        self._requests = RequestDesk(self._sockets["control"], self.front)
+        self._requests = RequestDesk(self._sockets["control"], self.front, self._refuse)
         self._published = self._refused = self._next_check_ns = 0
         self._refusal, self._ahead_ns = Reject.NONE, int(limits.max_ahead_s * 1e9)
         self.cameras_down = 0

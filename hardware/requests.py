@@ -6,6 +6,7 @@ says how the operation ended. A repeated request is answered, not repeated.
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,8 @@ class _Operation:
 class RequestDesk:
     """Answers requests."""
 
-    def __init__(self, socket: zmq.Socket[Any], front: Front) -> None:
-        self._socket, self._front = socket, front
+    def __init__(self, socket: zmq.Socket[Any], front: Front, refuse: Callable[[str], None]) -> None:
+        self._socket, self._front, self._refuse = socket, front, refuse
         self._boot_id = front.schema.boot_id
         self._operations = 0
         self._waiting: deque[_Operation] = deque()
@@ -68,9 +69,11 @@ class RequestDesk:
         except LeaseError as error:
             answer = {"ok": False, "code": "LEASE", "error": str(error)}
         except WireError as error:
-            if error.reason == Reason.SESSION:
-                self._reply(identity, frame, {"ok": False, "error": f"{error} Connect anew."})
-            raise
+            if error.reason not in (Reason.SESSION, Reason.BOOT):
+                raise
+            self._refuse(error.reason)  # before the client hears of it, and asks for the counters
+            self._reply(identity, frame, {"ok": False, "error": f"{error} Connect anew."})
+            return
         except (BridgeError, TypeError, ValueError, OverflowError) as error:
             self._front.tally.refuse(Reason.REQUEST)
             answer = {"ok": False, "error": f"{message.get('op')!r} was refused: {error}"}
@@ -104,8 +107,7 @@ class RequestDesk:
         if op == "hello":
             return self._hello(frame, message, user)
         if frame.boot_id != self._boot_id:
-            self._reply(identity, frame, {"ok": False, "error": "The bridge was restarted since hello. Connect anew."})
-            raise WireError("The request is meant for another start of the bridge.", Reason.BOOT)
+            raise WireError("The bridge was restarted since hello.", Reason.BOOT)
         session = self._front.sessions.get(frame.session)
         if session.user != user:
             raise WireError("The session belongs to another key.", Reason.KEY)
