@@ -1,9 +1,12 @@
-"""A dataset in memory: all frames of all episodes as arrays, with the specs of the world that they come from."""
+"""A dataset in memory: vectors of all frames of all episodes as arrays, with the specs that say what they mean.
+
+Pictures stay in their files: `Dataset.source` gives them, an episode at a time.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,11 +14,11 @@ import numpy as np
 
 from robot.contract import EnvironmentSpecs
 from robot.episodes import statistics
+from robot.episodes.rows import ACTION, Held, Rows, RowSource, Schema
 from robot.episodes.statistics import Statistics
 from robot.errors import DatasetError
 from robot.specs import ArraySpec, Specs
 
-ACTION = "action"
 REWARD = "next.reward"
 SUCCESS = "next.success"
 TERMINATED = "next.terminated"
@@ -31,18 +34,28 @@ class Dataset:
 
     Attributes:
         specs: Of the environment that the episodes were recorded in.
-        columns: Arrays of shape (N, *spec.shape) by key: every observation key and `action`, float32; and, where they
-            were recorded, the columns of `OUTCOME_TYPES`, shape (N,).
+        columns: Arrays of shape (N, *spec.shape) by key: every vector of the observation and `action`, float32; and,
+            where they were recorded, the columns of `OUTCOME_TYPES`, shape (N,).
         episode_lengths: Frames of each episode, int64, shape (E,).
-        stats: Statistics of every column (see `robot.episodes.statistics`).
+        stats: Statistics of every column (see `robot.episodes.statistics`), and of pictures where they are known: one
+            number for each colour in [0, 1], shape (3, 1, 1).
+        tasks: Text of each task; left out: that of the specs.
+        task_index: Place in `tasks` of each frame's, int64, shape (N,); left out: zeros.
+        source: Where the frames came from, pictures included; None where they were made in memory.
     """
 
     specs: EnvironmentSpecs
     columns: dict[str, np.ndarray]
     episode_lengths: np.ndarray
     stats: dict[str, Statistics]
+    tasks: tuple[str, ...] = ()
+    task_index: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    source: RowSource | None = None
 
     def __post_init__(self) -> None:
+        if not self.tasks:  # of frozen fields, those that were left out are filled here
+            object.__setattr__(self, "tasks", (self.specs.task,))
+            object.__setattr__(self, "task_index", np.zeros(int(self.episode_lengths.sum()), np.int64))
         frames = int(self.episode_lengths.sum())
         if len(self.episode_lengths) == 0 or not (self.episode_lengths > 0).all():
             raise DatasetError(f"A dataset needs episodes of at least one frame, got {self.episode_lengths.tolist()}.")
@@ -50,6 +63,8 @@ class Dataset:
             if key not in self.columns:
                 raise DatasetError(f"The dataset has no column {key!r}; it has {', '.join(sorted(self.columns))}.")
             _check_column(spec, self.columns[key], frames)
+        if self.task_index.shape != (frames,):
+            raise DatasetError(f"task_index has shape {self.task_index.shape}, expected {(frames,)}.")
 
     @property
     def fps(self) -> int:
@@ -63,13 +78,21 @@ class Dataset:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 over specs, episode borders and all values: equal where training would see the same data."""
+        """SHA-256 over specs, episode borders, tasks and all values: equal where training would see the same data.
+
+        Pictures count by the identities of the source's episodes, which are made without decoding.
+        """
         digest = hashlib.sha256(json.dumps(self.specs.to_json(), sort_keys=True).encode())
         digest.update(self.episode_lengths.astype("<i8").tobytes())
         for key in sorted(self.columns):
             column = self.columns[key]
             digest.update(f"{key} {column.shape} {column.dtype}".encode())
-            digest.update(np.ascontiguousarray(column).tobytes())
+            digest.update(np.ascontiguousarray(column).data)
+        if len(self.tasks) > 1:
+            digest.update(json.dumps(self.tasks).encode() + self.task_index.astype("<i8").tobytes())
+        if self.source is not None and self.source.schema.pictures:
+            for number in range(len(self.source)):
+                digest.update(self.source.identity(number).encode())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -97,19 +120,39 @@ class Dataset:
 
     @classmethod
     def open(cls, path: str | Path) -> "Dataset":
-        """Read a LeRobotDataset v3 folder that `armature build` wrote.
+        """Read a LeRobotDataset v3 folder: one that `armature build` wrote, or one of LeRobot 0.4 to 0.6.
+
+        Of a foreign one the specs are what `meta/info.json` says (see `LeRobotSource`), and the statistics of vectors
+        are computed again.
 
         Raises:
-            DatasetError: The folder is missing, damaged, foreign, or of a newer version.
+            DatasetError: The folder is missing, damaged, or of another version.
         """
-        from robot.episodes.formats.lerobot_reader import read  # the only part that needs pyarrow
+        from robot.episodes.formats.lerobot_dataset import read  # the only part that needs pyarrow
 
         return read(Path(path))
 
+    def rows(self) -> RowSource:
+        """The episodes as a source: the one that the dataset was opened from, else the arrays."""
+        if self.source is not None:
+            return self.source
+        extras = {
+            key: ArraySpec(key, (), np.dtype(OUTCOME_TYPES[key]).name) for key in self.columns if key in OUTCOME_TYPES
+        }
+        episodes = [
+            Rows({key: column[begin:end] for key, column in self.columns.items()}, {}, self._task(begin, end))
+            for begin, end in zip(self.episode_starts, self.episode_starts + self.episode_lengths, strict=True)
+        ]
+        return Held(Schema(self.specs, extras), episodes)
+
+    def _task(self, begin: int, end: int) -> str | tuple[str, ...]:
+        texts = tuple(self.tasks[number] for number in self.task_index[begin:end])
+        return texts[0] if len(set(texts)) == 1 else texts
+
 
 def required_columns(specs: EnvironmentSpecs) -> Specs:
-    """Specs of the columns that every dataset of an environment has."""
-    return {**specs.observation, ACTION: specs.action}
+    """Specs of the columns that every dataset of an environment has: all but pictures."""
+    return Schema(specs).columns
 
 
 def frames_per_second(specs: EnvironmentSpecs) -> int:

@@ -1,181 +1,212 @@
-"""Reads LeRobotDataset v3 folders of vectors into memory, without LeRobot, and refuses what is not whole."""
+"""Reads LeRobotDataset v3 folders without LeRobot: ours and foreign ones, of LeRobot 0.4 to 0.6.
 
+Opening reads `meta/` and the footer of one data file. An episode is read when it is asked for, its pictures when they
+are gone through. What is not where it should be is an error: rows and frames never shift against each other.
+"""
+
+import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from robot.contract import EnvironmentSpecs
-from robot.episodes import statistics
-from robot.episodes.dataset import OUTCOME_TYPES, Dataset, required_columns
-from robot.episodes.formats.lerobot_writer import ARMATURE, ARMATURE_FORMAT
-from robot.episodes.statistics import Statistics
-from robot.errors import DatasetError, SpecError
+from robot.episodes.episode import Pictures
+from robot.episodes.formats import lerobot_pictures
+from robot.episodes.formats.lerobot_columns import array
+from robot.episodes.formats.lerobot_files import EpisodePlace, Files, again, first_line, opened
+from robot.episodes.formats.lerobot_pictures import EncodedPictures, VideoSpan
+from robot.episodes.formats.lerobot_schema import meaning
+from robot.episodes.rows import Rows
+from robot.errors import DatasetError
 from robot.specs import ArraySpec
 
-_AGAIN = "Build it again with `armature build`."
+
+class LeRobotSource:
+    """Episodes of a LeRobotDataset v3, lossless: dtypes and ranks are those that are stored.
+
+    Attributes:
+        files: Where everything lies.
+        schema: Of a foreign dataset: from `info.json`, action space `unknown`; an action of no elements where there is
+            none. Cameras that are not called `observation.images.<camera>` get such a name.
+        left_out: Why a feature is not read, by name: depth, nested tables.
+        stored: Name in the files by key of the schema.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.files = Files.read(root)
+        if not self.files.episodes:
+            raise DatasetError(f"{root} holds no episodes.")
+        self.files.check_counters()
+        found = meaning(self.files, opened(self.files.episodes[0].data).schema_arrow)
+        self.schema, self.stored, self.left_out = found.schema, found.stored, found.left_out
+        self._file: tuple[Path, pq.ParquetFile] | None = None
+        self._group: tuple[Path, tuple[int, ...], pa.Table] | None = None
+
+    def __len__(self) -> int:
+        return len(self.files.episodes)
+
+    def identity(self, number: int) -> str:
+        """SHA-256 over the stored bytes of the rows, and the size and time of every encoded frame of the videos."""
+        place = self._place(number)
+        digest = hashlib.sha256(json.dumps([place.length, place.tasks, self.origin(number)], sort_keys=True).encode())
+        self._hash_rows(digest, place)
+        for key, video in place.videos.items():
+            sizes = lerobot_pictures.encoded_sizes(video.path, video.start_s, video.stop_s)
+            digest.update(json.dumps([key, [size for _, size in sizes]]).encode())
+        return digest.hexdigest()
+
+    def read(self, number: int) -> Rows:
+        """Episode `number`, from 0.
+
+        Raises:
+            DatasetError: It is damaged; the message names the file.
+        """
+        place = self._place(number)
+        table = self._table(place)
+        columns = {key: self._column(place, table, spec) for key, spec in self.schema.columns.items()}
+        pictures = {key: self._pictures(place, table, spec) for key, spec in self.schema.pictures.items()}
+        return Rows(columns, pictures, self._task(place, table), self.origin(number), self.subsets_of(number))
+
+    def origin(self, number: int) -> dict[str, Any]:
+        """What is known of where an episode comes from."""
+        origins = self.files.armature.get("episodes") or []
+        return dict(origins[number]) if number < len(origins) else {}
+
+    @cached_property
+    def subsets(self) -> dict[str, tuple[int, ...]]:
+        """Episodes of each subset, by its name."""
+        return self.files.armature.get("subsets") or self.files.subsets
+
+    def subsets_of(self, number: int) -> tuple[str, ...]:
+        """Names of the subsets that an episode is in."""
+        return tuple(name for name, numbers in self.subsets.items() if number in numbers)
+
+    def _place(self, number: int) -> EpisodePlace:
+        if not 0 <= number < len(self):
+            raise DatasetError(f"{self.files.root} has episodes 0 to {len(self) - 1}, there is no episode {number}.")
+        return self.files.episodes[number]
+
+    def _open(self, path: Path) -> pq.ParquetFile:
+        if self._file is None or self._file[0] != path:
+            if self._file is not None:
+                self._file[1].close()
+            self._file = (path, opened(path))
+        return self._file[1]
+
+    def _groups(self, place: EpisodePlace) -> tuple[int, ...]:
+        """Row groups that may hold rows of the episode; LeRobot and we write one for each."""
+        file = self._open(place.data)
+        at = file.schema_arrow.get_field_index("episode_index")
+        if at < 0:
+            raise DatasetError(f"{place.data} has no column 'episode_index'. {again(self.files.root)}")
+        names = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
+        column, found = names.index("episode_index"), []
+        for group in range(file.num_row_groups):
+            statistics = file.metadata.row_group(group).column(column).statistics
+            if statistics is None or not statistics.has_min_max or statistics.min <= place.number <= statistics.max:
+                found.append(group)
+        return tuple(found)
+
+    def _table(self, place: EpisodePlace) -> pa.Table:
+        """The episode's rows, in order."""
+        groups = self._groups(place)
+        if self._group is None or self._group[:2] != (place.data, groups):
+            names = [name for name in self._open(place.data).schema_arrow.names if name not in self.left_out]
+            try:
+                table = self._open(place.data).read_row_groups(list(groups), columns=names)
+            except (pa.ArrowException, OSError) as error:
+                raise DatasetError(f"{place.data} is damaged: {first_line(error)} {again(self.files.root)}") from error
+            self._group = (place.data, groups, table)
+        table = self._group[2]
+        numbers = array(table["episode_index"], (), f"{place.data}: column 'episode_index'")
+        at = np.flatnonzero(numbers == place.number)
+        is_run = len(at) == place.length and (len(at) == 0 or at[-1] - at[0] + 1 == len(at))
+        if not is_run:
+            raise DatasetError(
+                f"{place.data} has {len(at)} rows of episode {place.number}, expected {place.length} in one run. "
+                f"{again(self.files.root)}"
+            )
+        table = table.slice(int(at[0]) if len(at) else 0, place.length)
+        self._check_order(place, table)
+        return table
+
+    def _check_order(self, place: EpisodePlace, table: pa.Table) -> None:
+        if "frame_index" not in table.column_names:
+            raise DatasetError(f"{place.data} has no column 'frame_index'. {again(self.files.root)}")
+        got = array(table["frame_index"], (), f"{place.data}: column 'frame_index'")
+        wrong = np.flatnonzero(got != np.arange(place.length))
+        if len(wrong):
+            raise DatasetError(
+                f"{place.data}: row {wrong[0]} of episode {place.number} has frame_index {got[wrong[0]]}, "
+                f"expected {wrong[0]}. {again(self.files.root)}"
+            )
+
+    def _column(self, place: EpisodePlace, table: pa.Table, spec: ArraySpec) -> np.ndarray:
+        if spec.key not in self.stored:  # a dataset without actions
+            return np.zeros((place.length, *spec.shape), spec.dtype)
+        name = self.stored[spec.key]
+        where = f"{place.data}: episode {place.number}: column {name!r}"
+        if name not in table.column_names:
+            raise DatasetError(f"{where} is missing. {again(self.files.root)}")
+        return array(table[name], spec.shape, where)
+
+    def _pictures(self, place: EpisodePlace, table: pa.Table, spec: ArraySpec) -> Pictures:
+        name = self.stored[spec.key]
+        if name not in place.videos:
+            where = f"{place.data}: episode {place.number}: {name!r}"
+            return EncodedPictures(_encoded(table, name, self.files.root, where), spec.shape, where)
+        video, fps = place.videos[name], self.files.fps
+        frames = round((video.stop_s - video.start_s) * fps)
+        if frames != place.length:
+            raise DatasetError(
+                f"{video.path}: episode {place.number} has {frames} frames, from {video.start_s:.4f} s to "
+                f"{video.stop_s:.4f} s, but {place.length} rows. {again(self.files.root)}"
+            )
+        return VideoSpan(video.path, video.start_s, place.length, fps, spec.shape)
+
+    def _task(self, place: EpisodePlace, table: pa.Table) -> str | tuple[str, ...]:
+        numbers = array(table["task_index"], (), f"{place.data}: column 'task_index'").tolist()
+        unknown = set(numbers) - self.files.tasks.keys()
+        if unknown:
+            raise DatasetError(
+                f"{place.data}: episode {place.number} has task_index {min(unknown)}, tasks are "
+                f"{sorted(self.files.tasks)}. {again(self.files.root)}"
+            )
+        texts = tuple(self.files.tasks[number] for number in numbers)
+        return texts[0] if len(set(texts)) == 1 else texts
+
+    def _hash_rows(self, digest: "hashlib._Hash", place: EpisodePlace) -> None:
+        """Stored bytes of the row groups that hold the episode."""
+        file = self._open(place.data)
+        with place.data.open("rb") as raw:
+            for group in self._groups(place):
+                found = file.metadata.row_group(group)
+                for i in range(found.num_columns):
+                    column = found.column(i)
+                    start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+                    raw.seek(start)
+                    digest.update(raw.read(column.total_compressed_size))
 
 
-def read(root: Path) -> Dataset:
-    """Read the folder `root`; see `Dataset.open`."""
-    if not root.is_dir():
-        raise DatasetError(f"There is no dataset folder {root}. Make it with `armature build out={root}`.")
-    specs = _specs(root)
-    info = _info(root, specs)
-    table = _table(root, "data")
-    lengths = _episode_lengths(root, info)
-    _check_index(root, table, lengths, info)
-    columns = {key: _vectors(root, table, spec) for key, spec in required_columns(specs).items()}
-    columns |= {key: _scalars(root, table, key) for key in OUTCOME_TYPES if key in table.column_names}
-    return Dataset(specs, columns, lengths, _stats(root, columns))
+def _encoded(table: pa.Table, name: str, root: Path, where: str) -> list[bytes]:
+    """Encoded pictures: `struct<bytes, path>`, as Hugging Face's `datasets` writes them, or plain bytes.
 
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text())
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read ({error.strerror}). {_AGAIN}") from error
-    except ValueError as error:
-        raise DatasetError(f"{path} is damaged: {error}. {_AGAIN}") from error
-    if not isinstance(data, dict):
-        raise DatasetError(f"{path} is damaged: expected an object, got {type(data).__name__}. {_AGAIN}")
-    return data
-
-
-def _specs(root: Path) -> EnvironmentSpecs:
-    if not (root / ARMATURE).exists():
-        raise DatasetError(
-            f"{root} has no {ARMATURE}, so nothing says what its columns mean (units, frames, action space). "
-            "Build it from episodes with `armature build`."
-        )
-    armature = _json(root / ARMATURE)
-    kind, version = armature.get("format"), armature.get("version")
-    if kind != ARMATURE_FORMAT["format"]:
-        raise DatasetError(f"{root / ARMATURE} has format {kind!r}, expected {ARMATURE_FORMAT['format']!r}.")
-    if version != ARMATURE_FORMAT["version"]:
-        raise DatasetError(
-            f"{root} has version {version!r} of the format, this Armature reads version {ARMATURE_FORMAT['version']}. "
-            "Use the Armature that wrote it, or build it again with this one."
-        )
-    try:
-        return EnvironmentSpecs.from_json(armature["environment"])
-    except (KeyError, SpecError) as error:
-        raise DatasetError(f"{root / ARMATURE} holds no environment specs: {error}. {_AGAIN}") from error
-
-
-def _info(root: Path, specs: EnvironmentSpecs) -> dict[str, Any]:
-    info = _json(root / "meta/info.json")
-    version = info.get("codebase_version")
-    if not str(version).startswith("v3."):
-        raise DatasetError(f"{root} is a LeRobot dataset of version {version!r}, this Armature reads v3.")
-    if info.get("fps") != round(1 / specs.dt_s):
-        raise DatasetError(
-            f"{root} has {info.get('fps')} frames per second, but its specs say one every {specs.dt_s} s. {_AGAIN}"
-        )
-    return info
-
-
-def _table(root: Path, folder: str) -> pa.Table:
-    """All Parquet files below a folder, in the order of their numbers."""
-    paths = sorted((root / folder).glob("chunk-*/file-*.parquet"))
-    if not paths:
-        raise DatasetError(f"{root / folder} holds no Parquet files. {_AGAIN}")
-    tables = []
-    for path in paths:
-        try:
-            tables.append(pq.ParquetFile(path).read())
-        except (pa.ArrowException, OSError) as error:
-            raise DatasetError(f"{path} is truncated or damaged: {str(error).splitlines()[0]} {_AGAIN}") from error
-    try:
-        return pa.concat_tables(tables)
-    except pa.ArrowException as error:
-        raise DatasetError(f"The files in {root / folder} have different columns: {error}") from error
-
-
-def _episode_lengths(root: Path, info: dict[str, Any]) -> np.ndarray:
-    table = _table(root, "meta/episodes")
-    numbers, lengths = _scalars(root, table, "episode_index"), _scalars(root, table, "length")
-    if not np.array_equal(numbers, np.arange(len(numbers))):
-        raise DatasetError(f"Episodes of {root} are not numbered 0, 1, 2 ...: {numbers[:8].tolist()} ... {_AGAIN}")
-    for name, got in (("total_episodes", len(numbers)), ("total_frames", int(lengths.sum()))):
-        if info.get(name) != got:
-            raise DatasetError(f"{root}: info.json says {name} {info.get(name)}, the episodes say {got}. {_AGAIN}")
-    return lengths.astype(np.int64)
-
-
-def _check_index(root: Path, table: pa.Table, lengths: np.ndarray, info: dict[str, Any]) -> None:
-    """Every row is where it says that it is."""
-    if table.num_rows != info["total_frames"]:
-        raise DatasetError(f"{root} has {table.num_rows} rows of data for {info['total_frames']} frames. {_AGAIN}")
-    rows = np.arange(table.num_rows)
-    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    wanted = {
-        "index": rows,
-        "frame_index": rows - starts,
-        "episode_index": np.repeat(np.arange(len(lengths)), lengths),
-    }
-    for key, expected in wanted.items():
-        got = _scalars(root, table, key)
-        if not np.array_equal(got, expected):
-            at = int(np.flatnonzero(got != expected)[0])
-            raise DatasetError(f"{root}: {key} of row {at} is {got[at]}, expected {expected[at]}. {_AGAIN}")
-
-
-def _column(root: Path, table: pa.Table, key: str) -> pa.ChunkedArray:
-    if key not in table.column_names:
-        raise DatasetError(f"{root} has no column {key!r}; it has {', '.join(sorted(table.column_names))}. {_AGAIN}")
-    column = table.column(key)
-    if column.null_count:
-        raise DatasetError(f"{root}: column {key!r} has {column.null_count} empty rows. {_AGAIN}")
-    return column
-
-
-def _scalars(root: Path, table: pa.Table, key: str) -> np.ndarray:
-    column = _column(root, table, key)
-    if pa.types.is_nested(column.type):
-        raise DatasetError(f"{root}: column {key!r} is {column.type}, expected one number for each row. {_AGAIN}")
-    values = column.to_numpy()
-    return values.astype(OUTCOME_TYPES.get(key, values.dtype))
-
-
-def _vectors(root: Path, table: pa.Table, spec: ArraySpec) -> np.ndarray:
-    """Rows of a spec's shape, float32; vectors of one element are stored as scalars."""
-    column, shape = _column(root, table, spec.key), (table.num_rows, *spec.shape)
-    if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
-        widths = set(pc.list_value_length(column).to_pylist())
-        values = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
-    else:
-        widths, values = {1}, column.to_numpy()
-    if len(spec.shape) != 1 or widths != set(spec.shape) or values.dtype != np.float32:
-        raise DatasetError(
-            f"{root}: column {spec.key!r} has rows of {column.type}, expected float32 of shape {spec.shape}. {_AGAIN}"
-        )
-    return np.ascontiguousarray(values).reshape(shape)
-
-
-def _stats(root: Path, columns: dict[str, np.ndarray]) -> dict[str, Statistics]:
-    path = root / "meta/stats.json"
-    data, stats = _json(path), {}
-    for key, column in columns.items():
-        found = data.get(key, {})
-        missing = [name for name in statistics.NAMES if name not in found]
-        if missing:
-            raise DatasetError(f"{path} has no {', '.join(missing)} for {key!r}. {_AGAIN}")
-        stats[key] = {name: np.asarray(found[name], np.float64) for name in statistics.NAMES}
-        stats[key]["count"] = stats[key]["count"].astype(np.int64)
-        if stats[key]["count"].tolist() != [len(column)]:
-            count = stats[key]["count"].tolist()
-            raise DatasetError(f"{path} was made of {count} frames of {key!r}, there are {len(column)}. {_AGAIN}")
-        _check_shapes(path, key, stats[key], column)
-    return stats
-
-
-def _check_shapes(path: Path, key: str, stat: Statistics, column: np.ndarray) -> None:
-    shape = column.shape[1:] or (1,)
-    for name, value in stat.items():
-        if name != "count" and (value.shape != shape or not np.isfinite(value).all()):
-            raise DatasetError(f"{path}: {name} of {key!r} is {value.tolist()}, expected finite of shape {shape}.")
+    LeRobot always embeds the bytes; a path without bytes is looked up below the dataset's folder.
+    """
+    column = table[name]
+    if not pa.types.is_struct(column.type):
+        return column.to_pylist()
+    encoded = []
+    for row in column.to_pylist():
+        data = (row or {}).get("bytes")
+        path = (row or {}).get("path")
+        if not data and path and (root / path).is_file() and (root / path).resolve().is_relative_to(root.resolve()):
+            data = (root / path).read_bytes()
+        if not data:
+            raise DatasetError(f"{where} has a row without a picture. {again(root)}")
+        encoded.append(data)
+    return encoded

@@ -1,0 +1,132 @@
+"""Pictures of an episode: frames of a shared video file, found by their times, or encoded files inside a table."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer
+
+from robot.episodes.formats.lerobot_files import again, first_line, root_of
+from robot.errors import DatasetError
+
+
+class VideoSpan:
+    """Some frames of a video file, in order: those at `start_s`, `start_s + 1 / fps`, ...
+
+    A frame belongs to a row if it is within a quarter of a period of the row's time. Anything else is an error: a
+    frame that is missing never shifts those that follow.
+    """
+
+    def __init__(self, path: Path, start_s: float, length: int, fps: float, shape: tuple[int, ...]) -> None:
+        self.path, self.start_s, self.fps = path, start_s, fps
+        self._length, self._shape = length, shape
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Each frame, RGB, uint8, (H, W, 3).
+
+        Raises:
+            DatasetError: The file is missing or damaged, or a frame is missing or not where it should be.
+        """
+        with opened(self.path) as container:
+            try:
+                yield from self._frames(container)
+            except av.FFmpegError as error:
+                raise DatasetError(f"{self.path} is damaged: {first_line(error)} {self._again()}") from error
+
+    def _frames(self, container: InputContainer) -> Iterator[np.ndarray]:
+        expected, found = 0, self._from_start(container)
+        while expected < self._length:
+            frame = next(found, None)
+            wanted_s = self.start_s + expected / self.fps
+            time_s = math.inf if frame is None or frame.time is None else frame.time
+            if (time_s - wanted_s) * self.fps <= -0.25:
+                continue
+            if frame is None or (time_s - wanted_s) * self.fps >= 0.25:
+                got = "the file ends" if frame is None else f"the next one is at {time_s:.4f} s"
+                raise DatasetError(
+                    f"{self.path} has no frame at {wanted_s:.4f} s, where row {expected} of the episode belongs; "
+                    f"{got}. {self._again()}"
+                )
+            picture = frame.to_ndarray(format="rgb24")
+            if picture.shape != self._shape:
+                raise DatasetError(f"{self.path} has frames of shape {picture.shape}, expected {self._shape}.")
+            yield picture
+            expected += 1
+
+    def _from_start(self, container: InputContainer) -> Iterator[av.VideoFrame]:
+        """Frames from a key frame before the first wanted one; from the file's first where seeking went too far."""
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        base = stream.time_base
+        margin_s = 0.5 / self.fps
+        if base is not None and self.start_s > margin_s:
+            container.seek(max(0, int((self.start_s - margin_s) / base)), stream=stream, backward=True)
+            first = next(container.decode(stream), None)
+            if first is not None and first.time is not None and (first.time - self.start_s) * self.fps < 0.25:
+                yield first
+                yield from container.decode(stream)
+                return
+            container.seek(0, stream=stream, backward=True)
+        yield from container.decode(stream)
+
+    def _again(self) -> str:
+        return again(root_of(self.path))
+
+
+class EncodedPictures:
+    """Pictures that a table holds as encoded files (PNG, as LeRobot writes them, or JPEG)."""
+
+    def __init__(self, encoded: Sequence[bytes], shape: tuple[int, ...], where: str) -> None:
+        self._encoded, self._shape, self._where = encoded, shape, where
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Each picture, RGB, uint8, (H, W, 3).
+
+        Raises:
+            DatasetError: One is damaged or of another size.
+        """
+        for number, data in enumerate(self._encoded):
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+            if picture is None or picture.shape != self._shape:
+                got = "is damaged" if picture is None else f"has shape {picture.shape}, expected {self._shape}"
+                raise DatasetError(f"{self._where}: picture {number} {got}.")
+            yield picture
+
+
+def opened(path: Path) -> InputContainer:
+    """A video file with a stream of pictures.
+
+    Raises:
+        DatasetError: It is missing, truncated or damaged.
+    """
+    try:
+        container = av.open(str(path))
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is missing. {again(root_of(path))}") from error
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise DatasetError(f"{path} is truncated or damaged: {first_line(error)} {again(root_of(path))}") from error
+    if not container.streams.video:
+        container.close()
+        raise DatasetError(f"{path} holds no pictures. {again(root_of(path))}")
+    return container
+
+
+def encoded_sizes(path: Path, start_s: float, stop_s: float) -> list[tuple[int, int]]:
+    """Time stamp and size of each encoded frame between two times; reads the file's index only."""
+    with opened(path) as container:
+        stream = container.streams.video[0]
+        base = float(stream.time_base or 1)
+        return [
+            (entry.timestamp, entry.size)
+            for entry in stream.index_entries
+            if start_s - 1e-3 <= entry.timestamp * base < stop_s - 1e-3
+        ]
