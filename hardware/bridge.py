@@ -41,7 +41,7 @@ class BridgeConfig:
         env: World of a simulated arm; `task=lift` selects it as well.
         host: Address to listen on; or `ipc://` and a folder, for clients of this user on this machine.
         cameras: Cameras by name; `cameras=[front:opencv,side:fake]` takes each from an option of `camera`.
-        port: First of four ports, and one more for each camera; 0 for any that are free.
+        port: First of five ports, and one more for each camera; 0 for any that are free.
         keys: Folder of the bridge's keys and of those it lets in; empty for none, on loopback addresses only.
         state_hz: How often the state is published.
         lease_ttl_s: Life of a lease without a sign of its holder [s].

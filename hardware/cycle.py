@@ -144,6 +144,7 @@ class Cycle:
             reject = self._take(command, now_ns)
             self._status[INDEX["reject"]] = reject
             self._status[INDEX["rejected"]] += reject != Reject.NONE
+            self._memory.commands.judge(reject, now_ns)
             return
         operations: dict[Kind, Callable[[Command, int], Outcome]] = {
             Kind.ARM: self._to_arms,

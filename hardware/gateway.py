@@ -11,10 +11,13 @@ import zmq
 
 from hardware.estop import EstopThread
 from hardware.front import Front
+from hardware.journal import Journal
 from hardware.keys import BridgeKeys
 from hardware.requests import RequestDesk
 from hardware.shared_memory import Command, Kind, SharedMemory, Word
-from hardware.sockets import addresses, authenticator, bound, require_safe
+from hardware.sockets import QUEUE, addresses, authenticator, bound, require_safe
+from robot.bridge.journal import CHANNEL
+from robot.bridge.journal import QUEUE as JOURNAL_QUEUE
 from robot.bridge.schema import INDEX, BridgeSchema
 from robot.bridge.wire import Frame, FrameType, Reason, chunk_rows, decode, seal
 from robot.contract import ArmSpecs
@@ -22,7 +25,15 @@ from robot.control.limits import Limits
 from robot.control.plan import Reject
 from robot.errors import BridgeError, WireError
 
-CHANNELS = {"control": zmq.ROUTER, "command": zmq.ROUTER, "state": zmq.PUB, "estop": zmq.ROUTER}
+CHANNELS = {
+    "control": zmq.ROUTER,
+    "command": zmq.ROUTER,
+    "state": zmq.PUB,
+    "estop": zmq.ROUTER,
+    CHANNEL: zmq.XPUB,
+}
+_QUEUES = {"state": 0, CHANNEL: JOURNAL_QUEUE}
+"""Frames that wait at a channel, where it is another number than at the rest."""
 TICK_MS = 10
 """How often the gateway looks round when nothing wakes it."""
 REVOKED_S = 0.5
@@ -44,7 +55,7 @@ class Listen:
 
     Attributes:
         host: Loopback address; any other with keys; or `ipc://` and a folder.
-        port: First of four ports, or 0 for any four.
+        port: First of five ports, or 0 for any five.
         keys: Of the bridge and its clients.
     """
 
@@ -54,7 +65,7 @@ class Listen:
 
 
 class Gateway:
-    """Four sockets in front of one arm."""
+    """Five sockets in front of one arm."""
 
     def __init__(self, arm: ArmSpecs, limits: Limits, memory: SharedMemory, listen: Listen, ttl_s: float) -> None:
         """Listen, so that the endpoints are known.
@@ -77,16 +88,15 @@ class Gateway:
         endpoints = {}
         try:
             for name, address in addresses(listen.host, listen.port, CHANNELS).items():
-                queue = {"queue": 0} if CHANNELS[name] == zmq.PUB else {}
-                self._sockets[name], endpoints[name] = bound(
-                    self._context, CHANNELS[name], address, listen.keys, **queue
-                )
+                queue = _QUEUES.get(name, QUEUE)
+                self._sockets[name], endpoints[name] = bound(self._context, CHANNELS[name], address, listen.keys, queue)
         except BridgeError:
             self._close_sockets()
             raise
         self.schema = BridgeSchema(self._boot_id, arm, limits, endpoints, ttl_s)
         self.front = Front(self.schema, memory, listen.keys)
         self._requests = RequestDesk(self._sockets["control"], self.front, self._refuse)
+        self._journal = Journal(self._sockets[CHANNEL], self.front)
         self._published = self._refused = self._next_check_ns = 0
         self._refusal, self._ahead_ns = Reject.NONE, int(limits.max_ahead_s * 1e9)
         self.cameras_down = 0
@@ -103,8 +113,9 @@ class Gateway:
         self._estop.start()
         every = max(1, round(self.schema.arm.rate_hz / state_hz))
         poller, wake_fd = zmq.Poller(), self._memory.states.wake_fd
-        control, command = self._sockets["control"], self._sockets["command"]
-        for socket in (control, command):
+        takers = {"command": self._drain_commands, "control": self._drain_requests, CHANNEL: self._journal.heed}
+        by_socket = {self._sockets[name]: take for name, take in takers.items()}
+        for socket in by_socket:
             poller.register(socket, zmq.POLLIN)
         if wake_fd >= 0:
             poller.register(wake_fd, zmq.POLLIN)
@@ -118,12 +129,11 @@ class Gateway:
                 # States that came while we were busy are skipped: the newest is what counts.
                 os.eventfd_read(wake_fd)
             if wake_fd in ready or wake_fd < 0:
-                self._publish(every)
+                self._publish(every, now_ns)
                 self._requests.settle(now_ns)
-            if command in ready:
-                self._drain_commands()
-            if control in ready:
-                self._drain_requests()
+            for socket, take in by_socket.items():
+                if socket in ready:
+                    take()
             if now_ns >= next_ns:
                 if is_over():
                     return
@@ -149,15 +159,19 @@ class Gateway:
             self.front.forget_revoked()
             self._next_check_ns = now_ns + int(REVOKED_S * 1e9)
 
-    def _publish(self, every: int) -> None:
-        """Send the newest state if it is `every` cycles or more after the last one sent."""
+    def _publish(self, every: int, now_ns: int) -> None:
+        """Send the newest state if it is `every` cycles or more after the last one sent, and then the journal."""
         front = self.front
         front.refresh()
-        if front.count - self._published < every:
-            return
-        self._published = front.count
         front.state[INDEX["refused"]], front.state[INDEX["refusal"]] = self._refused, self._refusal
         front.state[INDEX["cameras_down"]] = self.cameras_down
+        if front.count - self._published >= every:
+            self._published = front.count
+            self._send_state()
+        self._journal.publish(every, now_ns)
+
+    def _send_state(self) -> None:
+        front = self.front
         seal(front.frame, Frame(FrameType.STATE, b"", self._boot_id, 0, front.count, time.monotonic_ns()))
         self._sockets["state"].send(front.frame, zmq.DONTWAIT)
 
@@ -195,20 +209,22 @@ class Gateway:
     def _pass_on(self, data: bytes) -> None:
         now_ns, front = time.monotonic_ns(), self.front
         frame = decode(data)
-        is_chunk = frame.type == FrameType.CHUNK
-        if not is_chunk and frame.type != FrameType.HEARTBEAT:
+        is_alive = frame.type == FrameType.HEARTBEAT
+        if not is_alive and frame.type not in (FrameType.CHUNK, FrameType.DEVICE):
             raise WireError(f"The command channel takes chunks and heartbeats, got {frame.type.name}.", Reason.CHANNEL)
         if frame.boot_id != self._boot_id:
             raise WireError("The command is meant for another start of the bridge.", Reason.BOOT)
         alive_ns = front.sessions.get(frame.session).fresh(frame, now_ns)
         if not front.lease.renew(frame.session, alive_ns, now_ns):
-            if is_chunk:
+            if not is_alive:
                 raise WireError("The session does not hold the lease.", Reason.NO_LEASE)
             # A client sends some before it learns that it has lost the lease; they are no commands.
             front.tally.refuse(Reason.NO_LEASE)
             return
-        if is_chunk:
+        if frame.type == FrameType.CHUNK:
             self._push(frame)
+        elif frame.type == FrameType.DEVICE:
+            self._journal.tell_device(frame)
 
     def _push(self, frame: Frame) -> None:
         rows, dt_s = chunk_rows(frame)
@@ -220,6 +236,7 @@ class Gateway:
         command = Command(Kind.CHUNK, frame.session, frame.sequence, frame.t_exec_ns, dt_ns, rows=rows)
         if not self._memory.commands.push(command):
             raise WireError("The real-time process has not taken the commands before this one.", Reason.FULL)
+        self._journal.passed_on(command)
         # What is too far ahead is rejected, and must not look like a plan that nobody may interrupt.
         if frame.t_exec_ns <= time.monotonic_ns() + self._ahead_ns:
             self.front.planned_until_ns = frame.t_exec_ns + len(rows) * dt_ns

@@ -18,8 +18,13 @@ from robot.processes import anonymous_memory
 
 STATE_CAPACITY = 256
 """Longest state [float64]."""
-STATE_SLOTS = 8
+STATE_SLOTS = 64
+"""States that are kept: a gateway that was away for a tenth of a second misses none."""
 COMMAND_SLOTS = 32
+VERDICT_SLOTS = 64
+"""Verdicts on commands that are kept."""
+LOST = -1
+"""A verdict that was overwritten before it was read."""
 COMMAND_FIELDS = 8
 COMMAND_CAPACITY = 128 * 16
 """Longest rows of a command [float64]."""
@@ -151,27 +156,34 @@ class StateRing:
         """
         for _ in range(_READ_ATTEMPTS):
             count = int(self._written[0])
-            if count == 0:
-                return 0
-            slot = (count - 1) % STATE_SLOTS
-            size = int(self._size[slot])
-            before = int(self._sequence[slot])
-            if before == 2 * count and size != len(out):
-                raise BridgeError(f"The state has {size} numbers, this side expects {len(out)}.")
-            np.copyto(out, self._values[slot, : len(out)])
-            crc = int(self._crc[slot])
-            if before == 2 * count == int(self._sequence[slot]) and zlib.crc32(out.data) == crc:
+            if count == 0 or self.recall(count, out):
                 return count
         raise BridgeError("No whole state can be read from the shared memory: something else writes to it.")
 
+    def recall(self, count: int, out: np.ndarray) -> bool:
+        """Copy vector number `count`, from 1, into `out`; False where it is not there any more.
+
+        Raises:
+            BridgeError: `out` has another length than what is written.
+        """
+        slot = (count - 1) % STATE_SLOTS
+        size, before = int(self._size[slot]), int(self._sequence[slot])
+        if before == 2 * count and size != len(out):
+            raise BridgeError(f"The state has {size} numbers, this side expects {len(out)}.")
+        np.copyto(out, self._values[slot, : len(out)])
+        crc = int(self._crc[slot])
+        return before == 2 * count == int(self._sequence[slot]) and zlib.crc32(out.data) == crc
+
 
 class CommandRing:
-    """One writer, one reader: a full ring refuses, nothing is overwritten."""
+    """One writer, one reader: a full ring refuses, nothing is overwritten. The reader may give a verdict on each."""
 
     def __init__(self, buffer: np.ndarray) -> None:
         words = buffer.view(np.int64)
         self._pushed, self._popped = words[:1].data, words[_STRIDE : _STRIDE + 1].data
-        slots = words[2 * _STRIDE :].reshape(COMMAND_SLOTS, -1)
+        verdicts = words[2 * _STRIDE : 2 * _STRIDE + 2 * VERDICT_SLOTS].reshape(2, VERDICT_SLOTS)
+        self._verdicts, self._judged_ns = verdicts[0].data, verdicts[1].data
+        slots = words[2 * _STRIDE + 2 * VERDICT_SLOTS :].reshape(COMMAND_SLOTS, -1)
         self._fields, self._crc = slots[:, :COMMAND_FIELDS], slots[:, COMMAND_FIELDS].data
         self._rows = slots[:, 2 * _STRIDE :].view(np.float64)
 
@@ -204,11 +216,39 @@ class CommandRing:
         self._popped[0] = popped + 1
         return Command(Kind(kind), session, number, t0_ns, dt_ns, seed, rows)
 
+    @property
+    def pushed(self) -> int:
+        """Number of the command that was pushed last, from 1."""
+        return int(self._pushed[0])
+
+    def judge(self, verdict: int, t_ns: int) -> None:
+        """Say what became of the command that was popped last.
+
+        Args:
+            verdict: 0 to 255.
+            t_ns: The cycle in which that was decided [ns].
+        """
+        number = int(self._popped[0])
+        slot = number % VERDICT_SLOTS
+        self._verdicts[slot] = 0
+        self._judged_ns[slot] = t_ns
+        # One word, so that whoever sees the number sees the verdict that belongs to it.
+        self._verdicts[slot] = number << 8 | verdict
+
+    def verdict(self, number: int) -> tuple[int, int] | None:
+        """What became of command `number`, and when [ns]; None while nothing has, `LOST` where it is too long ago."""
+        slot = number % VERDICT_SLOTS
+        word = int(self._verdicts[slot])
+        t_ns = int(self._judged_ns[slot])
+        if word >> 8 < number:
+            return None
+        return (word & 0xFF, t_ns) if word >> 8 == number and word == int(self._verdicts[slot]) else (LOST, 0)
+
     def _checksum(self, slot: int, size: int) -> int:
         return zlib.crc32(self._rows[slot, :size].data, zlib.crc32(self._fields[slot].data))
 
 
 _WORDS = 8 * _STRIDE * len(Word)
 _STATES = 8 * (_STRIDE + STATE_SLOTS * (_STRIDE + STATE_CAPACITY))
-_COMMANDS = 8 * (2 * _STRIDE + COMMAND_SLOTS * (2 * _STRIDE + COMMAND_CAPACITY))
+_COMMANDS = 8 * (2 * _STRIDE + 2 * VERDICT_SLOTS + COMMAND_SLOTS * (2 * _STRIDE + COMMAND_CAPACITY))
 _SIZE = _WORDS + _STATES + _COMMANDS

@@ -85,7 +85,7 @@ def bound(
 
     Args:
         context: Of this process, with an `authenticator` if there are keys.
-        kind: `zmq.ROUTER` or `zmq.PUB`.
+        kind: `zmq.ROUTER`, `zmq.PUB` or `zmq.XPUB`.
         address: One of `addresses`.
         keys: The bridge's, to let in only who has a key.
         queue: Frames that wait at either end; 0 for the newest alone (one frame a message), for `zmq.PUB` only.
@@ -111,7 +111,7 @@ def bound(
         socket.close()
         raise BridgeError(
             f"Cannot listen on {address.removeprefix('tcp://')}: {error}. Another bridge may run there; stop it, or "
-            "choose host=... or port=... (a bridge takes four ports in a row)."
+            "choose host=... or port=... (a bridge takes five ports in a row, and one more for each camera)."
         ) from error
     return socket, socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 

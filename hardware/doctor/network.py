@@ -13,7 +13,7 @@ from pathlib import Path
 from hardware.doctor.findings import Finding, Level, text
 
 AREA = "network and time"
-PORTS = ("control", "command", "state", "e-stop")
+PORTS = ("control", "command", "state", "e-stop", "journal")
 LISTENS = "0A"
 ATTEMPTS, ATTEMPT_S = 20, 0.5
 SLOW_MS = 0.3
@@ -42,7 +42,7 @@ def _ports(root: Path, first: int) -> Finding:
         return Finding(AREA, "bridge's ports", Level.OK, value, "A bridge is running: armature watch shows it.")
     return Finding(
         *(AREA, "bridge's ports", Level.WARN, value),
-        "A bridge takes four ports in a row and would not start on these.",
+        "A bridge takes five ports in a row and would not start on these.",
         (f"armature bridge port={_free(root, first)}", "sudo ss -ltnp   # who listens"),
     )
 

@@ -236,6 +236,16 @@ class BridgeClient:
         self._send(FrameType.CHUNK, chunk_payload(chunk.actions, chunk.dt_s), t0_ns)
         return self._sequence
 
+    def tell_device(self, action: np.ndarray) -> None:
+        """Tell whoever records what a device asks for now, before anything is made of it; moves nothing.
+
+        Args:
+            action: In the arm's action space, (A,).
+        """
+        if "journal" in self.schema.endpoints:
+            payload = chunk_payload(np.asarray(action)[None], self.schema.arm.environment.dt_s)
+            self._send(FrameType.DEVICE, payload, self.now_ns())
+
     def join(self, socket: zmq.Socket[Any], endpoint: str) -> None:
         """Connect a subscriber of another thread to a stream that hello named, with this client's keys."""
         self._connection.join(socket, endpoint)

@@ -155,7 +155,8 @@ class BridgeSchema:
         boot_id: Of this start of the bridge; all else is void when it changes.
         arm: Specs of the arm behind it.
         limits: Exactly what is enforced.
-        endpoints: Address of each channel: `control`, `command`, `state`, `estop`.
+        endpoints: Address of each channel: `control`, `command`, `state`, `estop`, and `journal` (see
+            `robot.bridge.journal`) unless the bridge is older than that.
         lease_ttl_s: How long a lease lasts without a sign of its holder [s].
         images: The cameras, by name.
     """
@@ -197,7 +198,7 @@ class BridgeSchema:
                 boot_id=int(data["boot_id"]),
                 arm=arm_specs_from_json(data["arm"]),
                 limits=limits_from_mapping(data["arm"]["target_space"], data["limits"]),
-                endpoints={name: str(data["endpoints"][name]) for name in ("control", "command", "state", "estop")},
+                endpoints=_endpoints(data["endpoints"]),
                 lease_ttl_s=float(data["lease_ttl_s"]),
                 images={str(name): ImageStream.from_json(stream) for name, stream in data["images"].items()},
             )
@@ -228,6 +229,11 @@ class BridgeSchema:
             lines.append(f"model of the arm is {self.arm.model_hash[:12]}, expected {model_hash[:12]}")
         if lines:
             raise BridgeError("The bridge does not fit the policy:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def _endpoints(data: Mapping[str, Any]) -> dict[str, str]:
+    needed = {name: str(data[name]) for name in ("control", "command", "state", "estop")}
+    return needed | {name: str(data[name]) for name in ("journal",) if name in data}
 
 
 def environment_difference(expected: EnvironmentSpecs, got: EnvironmentSpecs) -> list[str]:

@@ -18,7 +18,7 @@ from robot.errors import WireError
 
 MAGIC = 0x54414D52  # "RMAT" in memory
 SCHEMA_MAJOR = 1
-SCHEMA_MINOR = 0
+SCHEMA_MINOR = 1
 HEADER = struct.Struct("<IHHHHQQQqqIII")
 """magic, major, minor, type, flags, boot id, session, sequence, send time, execution time, length, reserved, CRC-32."""
 _CRC_AT = HEADER.size - 4
@@ -38,6 +38,10 @@ class FrameType(IntEnum):
     REPLY = 5
     ESTOP = 6
     IMAGE = 7
+    TAKEN = 8
+    """A chunk and what became of it, for whoever records."""
+    DEVICE = 9
+    """What a device asked for before anything was made of it; moves nothing."""
 
 
 class Reason(StrEnum):
@@ -72,6 +76,8 @@ MAX_PAYLOAD = {
     FrameType.REQUEST: 64 * 1024,
     FrameType.REPLY: 256 * 1024,
     FrameType.ESTOP: 4 * 1024,
+    FrameType.TAKEN: 8 * (128 * 16 + 8),
+    FrameType.DEVICE: 8 * (16 + 3),
     FrameType.IMAGE: 4096 * 4096 * 4 + 2048,
 }
 _TYPES = {int(kind): kind for kind in FrameType}

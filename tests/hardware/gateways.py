@@ -42,6 +42,7 @@ class StandIn:
         self.chunks: list[Command] = []
         self.speed = 0.0
         self.mode = Mode.DISARMED
+        self.verdict = 0
         self._flat = np.zeros(state_layout(self.gateway.schema.arm).size)
         self._is_over = False
         self._threads = [
@@ -88,6 +89,7 @@ class StandIn:
     def _obey(self, command: Command, status: np.ndarray) -> None:
         if command.kind == Kind.CHUNK:
             self.chunks.append(command)
+            self.memory.commands.judge(self.verdict, time.monotonic_ns())
             status[INDEX["last_sequence"]] = command.number
             return
         if command.kind in (Kind.ARM, Kind.DISARM):

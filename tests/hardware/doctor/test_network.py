@@ -13,9 +13,9 @@ def process(root: Path, number: int, name: str, line: str, inode: int) -> None:
 
 
 def test_free_ports(tmp_path: Path) -> None:
-    root = built(tmp_path, {"proc/net/tcp": PROC_TCP + listening(5559, 1) + listening(5556, 2, state="01")})
+    root = built(tmp_path, {"proc/net/tcp": PROC_TCP + listening(5560, 1) + listening(5556, 2, state="01")})
     found = network._ports(root, 5555)
-    assert (found.level, found.value) == (Level.OK, "5555 to 5558 are free")
+    assert (found.level, found.value) == (Level.OK, "5555 to 5559 are free")
 
 
 def test_ports_that_something_else_holds(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_ports_that_something_else_holds(tmp_path: Path) -> None:
     process(tmp_path, 4242, "adb", "adb server", 77)
     found = network._ports(tmp_path, 5555)
     assert (found.level, found.value) == (Level.WARN, "5556 (command): adb (4242)")
-    # 5565 to 5568 are not free either.
+    # 5565 to 5569 are not free either.
     assert found.fix[0] == "armature bridge port=5575"
 
 

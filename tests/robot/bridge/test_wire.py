@@ -60,7 +60,7 @@ def test_payloads_give_maps_chunks_or_wire_errors(payload: bytes) -> None:
 
 def test_golden_bytes() -> None:
     encoded = wire.encode(Frame(FrameType.HEARTBEAT, b"", 1, 2, 3, -4, 5))
-    expected = b"RMAT" + struct.pack("<HHHH", 1, 0, 3, 0) + struct.pack("<QQQqqII", 1, 2, 3, -4, 5, 0, 0)
+    expected = b"RMAT" + struct.pack("<HHHH", 1, 1, 3, 0) + struct.pack("<QQQqqII", 1, 2, 3, -4, 5, 0, 0)
     assert encoded[:60] == expected
     assert len(encoded) == 64
 
@@ -68,7 +68,7 @@ def test_golden_bytes() -> None:
 def test_other_version_says_so() -> None:
     encoded = bytearray(wire.encode(Frame(FrameType.HEARTBEAT)))
     encoded[4] = 9
-    with pytest.raises(WireError, match=r"version 9\.0.*speaks 1\.0"):
+    with pytest.raises(WireError, match=r"version 9\.1.*speaks 1\.1"):
         wire.decode(bytes(encoded))
 
 
