@@ -84,9 +84,9 @@ def episode_weights(dataset: Dataset, sampler: Sampler) -> np.ndarray:
     if sampler.name == UNIFORM:
         return np.full(len(dataset.episode_lengths), 1.0 / len(dataset.episode_lengths))
     if sampler.name == QUALITY:
-        from robot.episodes.curation import assessment  # slow beside the others, and wanted by this one only
+        from robot.episodes.curation.assessment import scores_of  # only this one wants scipy
 
-        return softmax(assessment.scores_of(dataset), sampler.temperature)
+        return softmax(scores_of(dataset), sampler.temperature)
     returns = returns_of(dataset)
     if sampler.name == TOP_K:
         return top_k(returns, sampler.k)
