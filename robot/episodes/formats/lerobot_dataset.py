@@ -30,6 +30,7 @@ def read(root: Path) -> Dataset:
 def _columns(source: LeRobotSource, frames: int) -> dict[str, np.ndarray]:
     """Columns that training needs, and those of `_INDEX`."""
     root = source.files.root
+    wanted: dict[str, tuple[tuple[int, ...], np.dtype]]
     wanted = {key: (spec.shape, np.dtype(np.float32)) for key, spec in required_columns(source.schema.specs).items()}
     wanted |= {key: ((), np.dtype(OUTCOME_TYPES[key])) for key in OUTCOME_TYPES if key in source.schema.extras}
     wanted |= {key: ((), np.dtype(np.int64)) for key in _INDEX}
@@ -93,13 +94,13 @@ def _stats(source: LeRobotSource, columns: dict[str, np.ndarray]) -> dict[str, S
         return statistics.of_columns(columns)
     data = read_json(root / STATS)
     pictures = {
-        key: stats
+        key: seen
         for key in source.schema.pictures
-        if (stats := as_statistics(data.get(source.stored[key]), (3, 1, 1))) and is_plausible(stats)
+        if (seen := as_statistics(data.get(source.stored[key]), (3, 1, 1))) and is_plausible(seen)
     }
     if not source.files.is_ours:
         return statistics.of_columns(columns) | pictures
-    stats = {}
+    stats: dict[str, Statistics] = {}
     for key, column in columns.items():
         found = data.get(key) or {}
         missing = [name for name in statistics.NAMES if name not in found]

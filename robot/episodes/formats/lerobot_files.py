@@ -18,6 +18,7 @@ from robot.errors import DatasetError
 
 INFO, STATS, TASKS, ARMATURE = "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/armature.json"
 EPISODES = "meta/episodes"
+ORIGINS = "meta/armature/episodes.parquet"
 VERSION = "v3.0"
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 """Columns that every LeRobotDataset has; whoever writes one makes them anew."""
@@ -290,6 +291,18 @@ def read_episodes(root: Path, info: dict[str, Any]) -> tuple[EpisodePlace, ...]:
         raise DatasetError(
             f"{root / EPISODES} does not say where every episode lies: {error!r}. {again(root)}"
         ) from error
+
+
+def read_origins(root: Path, armature: dict[str, Any]) -> list[tuple[dict[str, Any], tuple[str, ...]]]:
+    """Where each episode of ours comes from, and the subsets that it is in; empty where nothing says so."""
+    if not (root / ORIGINS).exists():
+        return [(dict(origin), ()) for origin in armature.get("episodes", [])]
+    table = read_table(root / ORIGINS, ["episode_index", "origin", "subsets"])
+    rows = sorted(table.to_pylist(), key=lambda row: row["episode_index"])
+    try:
+        return [(json.loads(row["origin"] or "{}"), tuple(row["subsets"] or ())) for row in rows]
+    except ValueError as error:
+        raise DatasetError(f"{root / ORIGINS} is damaged: {error}. {again(root)}") from error
 
 
 def _place(root: Path, info: dict[str, Any], row: dict[str, Any], videos: list[str]) -> EpisodePlace:

@@ -120,13 +120,15 @@ def opened(path: Path) -> InputContainer:
     return container
 
 
-def encoded_sizes(path: Path, start_s: float, stop_s: float) -> list[tuple[int, int]]:
-    """Time stamp and size of each encoded frame between two times; reads the file's index only."""
+def encoded_frames(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Time [s], float64, and size in bytes, int64, of each encoded frame in the order of times; decodes nothing.
+
+    Raises:
+        DatasetError: The file is missing, truncated or damaged.
+    """
     with opened(path) as container:
         stream = container.streams.video[0]
         base = float(stream.time_base or 1)
-        return [
-            (entry.timestamp, entry.size)
-            for entry in stream.index_entries
-            if start_s - 1e-3 <= entry.timestamp * base < stop_s - 1e-3
-        ]
+        entries = sorted((entry.timestamp, entry.size) for entry in stream.index_entries)
+    times = np.array([timestamp for timestamp, _ in entries], np.float64) * base
+    return times, np.array([size for _, size in entries], np.int64)

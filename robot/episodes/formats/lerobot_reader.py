@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from robot.episodes.episode import Pictures
 from robot.episodes.formats import lerobot_pictures
 from robot.episodes.formats.lerobot_columns import array
-from robot.episodes.formats.lerobot_files import EpisodePlace, Files, again, first_line, opened
+from robot.episodes.formats.lerobot_files import EpisodePlace, Files, again, first_line, opened, read_origins
 from robot.episodes.formats.lerobot_pictures import EncodedPictures, VideoSpan
 from robot.episodes.formats.lerobot_schema import meaning
 from robot.episodes.rows import Rows
@@ -44,19 +44,23 @@ class LeRobotSource:
         found = meaning(self.files, opened(self.files.episodes[0].data).schema_arrow)
         self.schema, self.stored, self.left_out = found.schema, found.stored, found.left_out
         self._file: tuple[Path, pq.ParquetFile] | None = None
+        self._videos: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
         self._group: tuple[Path, tuple[int, ...], pa.Table] | None = None
 
     def __len__(self) -> int:
         return len(self.files.episodes)
 
     def identity(self, number: int) -> str:
-        """SHA-256 over the stored bytes of the rows, and the size and time of every encoded frame of the videos."""
+        """SHA-256 over the stored bytes of the rows, and the size of every encoded frame of the videos."""
         place = self._place(number)
         digest = hashlib.sha256(json.dumps([place.length, place.tasks, self.origin(number)], sort_keys=True).encode())
         self._hash_rows(digest, place)
         for key, video in place.videos.items():
-            sizes = lerobot_pictures.encoded_sizes(video.path, video.start_s, video.stop_s)
-            digest.update(json.dumps([key, [size for _, size in sizes]]).encode())
+            times, sizes = self._encoded_frames(video.path)
+            first, last = np.searchsorted(
+                times, [video.start_s - 0.25 / self.files.fps, video.stop_s - 0.25 / self.files.fps]
+            )
+            digest.update(key.encode() + sizes[first:last].astype("<i8").tobytes())
         return digest.hexdigest()
 
     def read(self, number: int) -> Rows:
@@ -73,22 +77,41 @@ class LeRobotSource:
 
     def origin(self, number: int) -> dict[str, Any]:
         """What is known of where an episode comes from."""
-        origins = self.files.armature.get("episodes") or []
-        return dict(origins[number]) if number < len(origins) else {}
-
-    @cached_property
-    def subsets(self) -> dict[str, tuple[int, ...]]:
-        """Episodes of each subset, by its name."""
-        return self.files.armature.get("subsets") or self.files.subsets
+        return dict(self._origins[number][0]) if number < len(self._origins) else {}
 
     def subsets_of(self, number: int) -> tuple[str, ...]:
         """Names of the subsets that an episode is in."""
-        return tuple(name for name, numbers in self.subsets.items() if number in numbers)
+        return tuple(name for name, numbers in self._members.items() if number in numbers)
+
+    @cached_property
+    def subsets(self) -> dict[str, tuple[int, ...]]:
+        """Episodes of each subset, by its name; those of LeRobot's `splits` where it wrote the dataset."""
+        found: dict[str, list[int]] = {}
+        for number, (_, names) in enumerate(self._origins):
+            for name in names:
+                found.setdefault(name, []).append(number)
+        return {name: tuple(numbers) for name, numbers in found.items()} or self.files.subsets
+
+    @cached_property
+    def _members(self) -> dict[str, frozenset[int]]:
+        return {name: frozenset(numbers) for name, numbers in self.subsets.items()}
+
+    @cached_property
+    def _origins(self) -> list[tuple[dict[str, Any], tuple[str, ...]]]:
+        return read_origins(self.files.root, self.files.armature)
 
     def _place(self, number: int) -> EpisodePlace:
         if not 0 <= number < len(self):
             raise DatasetError(f"{self.files.root} has episodes 0 to {len(self) - 1}, there is no episode {number}.")
         return self.files.episodes[number]
+
+    def _encoded_frames(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the file, and of the last few that were asked for."""
+        if path not in self._videos:
+            while len(self._videos) > 7:
+                self._videos.pop(next(iter(self._videos)))
+            self._videos[path] = lerobot_pictures.encoded_frames(path)
+        return self._videos[path]
 
     def _open(self, path: Path) -> pq.ParquetFile:
         if self._file is None or self._file[0] != path:
