@@ -11,9 +11,18 @@ from tqdm import tqdm
 from robot.config import load
 from robot.episodes import folder
 from robot.episodes.dataset import ACTION, REWARD, SUCCESS, TERMINATED, TRUNCATED, Dataset
+from robot.episodes.episode import (
+    COMMANDED,
+    DEVICE,
+    STEP_FIELDS,
+    STEP_TOPIC,
+    Episode,
+    Header,
+    action_topic,
+    topic_of,
+)
 from robot.episodes.formats import lerobot_writer
-from robot.episodes.log import COMMANDED, DEVICE, Header
-from robot.episodes.log_reader import Episode, EpisodeReader
+from robot.episodes.log_reader import EpisodeReader
 from robot.errors import EpisodeError, unknown_name
 
 
@@ -70,13 +79,14 @@ def build(config: BuildConfig) -> Dataset:
 
 
 def _columns(episode: Episode, label: str) -> dict[str, np.ndarray]:
+    steps = dict(zip(STEP_FIELDS, episode.channels[STEP_TOPIC].values.T, strict=True))
     return {
-        **episode.observation,
-        ACTION: episode.actions[label],
-        REWARD: episode.reward,
-        SUCCESS: episode.events["success"],
-        TERMINATED: episode.events["terminated"],
-        TRUNCATED: episode.events["truncated"],
+        **{key: episode.channels[topic_of(key)].values for key in episode.header.specs.observation},
+        ACTION: episode.channels[action_topic(label)].values,
+        REWARD: steps["reward"].astype(np.float32),
+        SUCCESS: steps["success"].astype(bool),
+        TERMINATED: steps["terminated"].astype(bool),
+        TRUNCATED: steps["truncated"].astype(bool),
     }
 
 
@@ -92,6 +102,6 @@ def _origin(path: Path, header: Header) -> dict[str, Any]:
 
 def _note_what_is_not_used(source: Path) -> None:
     for path in folder.interrupted(source):
-        print(f"{path} was interrupted and is not used; `armature record` removes it.", file=sys.stderr)
+        print(f"{path} was interrupted and is not used; `armature episodes recover` mends it.", file=sys.stderr)
     for path in sorted({*source.glob("*.mcap")} - {*folder.finished(source)}):
         print(f"{path} is not named like an episode (episode-000000.mcap) and is not used.", file=sys.stderr)

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from robot.contract import Environment, EnvironmentSpecs, Policy
-from robot.episodes.log import EpisodeWriter, Header
+from robot.episodes.episode import Header
+from robot.episodes.log import EpisodeWriter
 from robot.errors import ArmatureError, EpisodeError
 from robot.loop import Disturbance, rollout
 from robot.processes import cause_of_end, end, started_quietly
@@ -198,7 +199,8 @@ def _work(job: Job, connection: Connection) -> None:
 
 def _attempt(job: Job, demonstration: Demonstration, number: int) -> Attempt:
     path, seed = job.folder / f"attempt-{number:06d}.mcap", job.seed + number
-    header = Header(demonstration.environment.specs, seed, number, job.source, job.quality)
+    specs = demonstration.environment.specs
+    header = Header(specs, job.source, seed=seed, attempt=number, quality=job.quality)
     with EpisodeWriter(path, header) as writer:
         rollout(demonstration.environment, demonstration.policy, seed, demonstration.noise(seed), writer.write)
         result = writer.finish()

@@ -1,4 +1,4 @@
-"""The folder of episodes that `record` fills and `build` reads."""
+"""The folder of episodes that `record` fills and `build` reads, and what lies aside in it."""
 
 import fcntl
 import os
@@ -13,6 +13,8 @@ from robot.errors import EpisodeError
 _NAME = re.compile(r"episode-(\d{6,})\.mcap")
 ATTEMPTS = ".attempts"
 """Name of the folder, inside that of the episodes, of what is being recorded now."""
+DISCARDED = ".discarded"
+"""Name of the folder, inside that of the episodes, of those that were put aside."""
 
 
 def episode_path(folder: Path, number: int) -> Path:
@@ -35,8 +37,25 @@ def finished(folder: Path) -> list[Path]:
 
 
 def interrupted(folder: Path) -> list[Path]:
-    """What recorders that were killed left behind."""
-    return sorted([*folder.glob("*.mcap.part"), *(folder / ATTEMPTS).glob("*")])
+    """Episodes that a killed recorder left without an end; `armature episodes recover` mends them."""
+    return sorted(folder.glob("*.mcap.part"))
+
+
+def attempts(folder: Path) -> list[Path]:
+    """What a killed recorder was attempting in the simulated world, which can be attempted again."""
+    return sorted((folder / ATTEMPTS).glob("*"))
+
+
+def discarded(folder: Path) -> list[Path]:
+    """Episodes that were put aside, in the order of their numbers."""
+    return finished(folder / DISCARDED)
+
+
+def next_number(folder: Path) -> int:
+    """A number that no episode has or had: neither a finished, nor a discarded, nor an interrupted one."""
+    parts = [path.with_suffix("") for path in [*interrupted(folder), *interrupted(folder / DISCARDED)]]
+    named = [path for path in parts if _NAME.fullmatch(path.name)]
+    return max(map(episode_number, [*finished(folder), *discarded(folder), *named]), default=-1) + 1
 
 
 def check_same_specs(first: Path, expected: EnvironmentSpecs, path: Path, got: EnvironmentSpecs) -> None:

@@ -1,148 +1,123 @@
 """Reads episodes back, and refuses files that are interrupted, damaged, or somebody else's."""
 
-import itertools
-import json
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
-import zstandard
-from mcap.exceptions import McapError
-from mcap.reader import McapReader, make_reader
+from mcap.reader import make_reader
+from mcap.records import Statistics
 
-from robot.contract import EnvironmentSpecs
-from robot.episodes.log import (
-    APPLIED,
-    COMMANDED,
-    DEVICE,
-    EVENTS,
-    EVENTS_TOPIC,
-    HEADER,
-    OUTCOME,
-    PROFILE,
-    READABLE_VERSIONS,
-    REWARD_TOPIC,
-    Header,
-    Result,
-    action_topic,
-    element_names,
-    topic_of,
-    topic_specs,
-)
+from robot.episodes import foxglove, mcap_records, metadata, old_log
+from robot.episodes.episode import STEPS, Channel, Episode, Event, Header, PictureChannel
+from robot.episodes.mcap_records import DAMAGE, MAGIC
+from robot.episodes.messages import VectorMessages
+from robot.episodes.pictures import LoggedPictures, Place
+from robot.episodes.topics import EVENTS_TOPIC, picture_topics, required_topics, vector_topics
 from robot.errors import EpisodeError
 from robot.specs import ArraySpec
 
-_MAGIC = b"\x89MCAP0\r\n"
-_DAMAGE = (McapError, EOFError, StopIteration, struct.error, ValueError, KeyError, TypeError, zstandard.ZstdError)
 
-
-@dataclass(frozen=True)
-class Episode:
-    """One episode in memory.
+class EpisodeReader:
+    """Opens a finished episode; what it holds is read without reading the messages.
 
     Attributes:
         header: What was known when it began.
-        result: How it ended.
-        t_ns: When each action was sent, CLOCK_MONOTONIC of the recording machine [ns], int64, shape (T,).
-        observation: By key, float32, shape (T, *spec.shape): what was seen before the action of the row.
-        actions: By channel (`device`, `commanded`, and `applied` where the robot reports it), float32, (T, A).
-        reward: float32, shape (T,).
-        events: `success`, `terminated` and `truncated` after the action of the row, bool, shape (T,).
-    """
-
-    header: Header
-    result: Result
-    t_ns: np.ndarray
-    observation: dict[str, np.ndarray]
-    actions: dict[str, np.ndarray]
-    reward: np.ndarray
-    events: dict[str, np.ndarray]
-
-
-class EpisodeReader:
-    """Opens a finished episode; header and result are read without reading the messages.
+        outcome: How it ended, as it was recorded.
+        result: How it ended, as the last label has it.
+        labels: What was said about it since, in order.
+        counts: Number of messages by topic.
+        duration_s: Time from the first message to the last [s].
 
     Raises:
-        EpisodeError: The file is missing, interrupted, damaged, or not an episode of ours.
+        EpisodeError: The file is missing, interrupted, damaged, empty, or not an episode of ours.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         _check_ends(path)
-        with self._opened() as reader:
-            profile = reader.get_header().profile
-            if profile != PROFILE:
-                raise EpisodeError(
-                    f"{path} is an MCAP file with profile {profile!r}, not an episode ({PROFILE!r}). "
-                    "Move it out of the folder."
-                )
-            found = {record.name: record.metadata for record in reader.iter_metadata()}
-            self.header = self._header(found)
-            self.result = Result(**{key: json.loads(value) for key, value in found[OUTCOME].items()})
+        with self._damage(), path.open("rb") as file:
+            reader = make_reader(file, validate_crcs=True)
+            _check_profile(path, reader.get_header().profile)
+            found = [(record.name, record.metadata) for record in reader.iter_metadata()]
+            summary = reader.get_summary()
+            if summary is None or summary.statistics is None:
+                raise ValueError("no summary")
+            self._statistics: Statistics = summary.statistics
+            topics = {number: channel.topic for number, channel in summary.channels.items()}
+        named = dict(found)
+        with self._damage():
+            self.header, self._version = self._known(named[metadata.HEADER])
+            self.outcome = metadata.result_of(named[metadata.OUTCOME], self._version)
+            self.labels = tuple(metadata.label_of(strings) for name, strings in found if name == metadata.LABEL)
+            self.counts = {topics[n]: count for n, count in self._statistics.channel_message_counts.items()}
+        self.result = metadata.labelled(self.outcome, self.labels)
+        self.duration_s = (self._statistics.message_end_time - self._statistics.message_start_time) / 1e9
+        if not self._statistics.message_count or (self.header.clock == STEPS and self.outcome.steps < 1):
+            raise EpisodeError(f"{path} holds no steps and no messages. Discard or delete it.")
 
     def read(self) -> Episode:
-        """All steps.
+        """All of it; pictures stay in the file until they are asked for.
 
         Raises:
-            EpisodeError: The file is damaged, channels differ in length, or times do not grow.
+            EpisodeError: The file is damaged, channels of steps differ in length, or times do not grow.
         """
-        messages = self._messages()
         with self._damage():
-            return self._episode(messages)
+            gathered = _Gathered(self.header)
+            with self._path.open("rb") as file:
+                for logged in self._messages(file):
+                    gathered.add(logged)
+            if self._version < metadata.FORMAT_VERSION:
+                channels = old_log.channels(self.header, gathered.unknown)
+                times = {topic: channel.t_ns for topic, channel in channels.items()}
+                return self._checked(Episode(self.header, self.result, channels, {}, ()), times)
+            channels, pictures = gathered.channels(), gathered.pictures(self._path)
+            times = {topic: channel.t_ns for topic, channel in channels.items()}
+            times |= {topic: camera.t_ns for topic, camera in pictures.items()}
+            events = (*gathered.events, *self._label_events())
+            return self._checked(Episode(self.header, self.result, channels, pictures, events), times)
 
-    def _episode(self, messages: dict[str, list[tuple[int, Any]]]) -> Episode:
-        specs = self.header.specs
-        vectors = {
-            topic: _vectors(spec, messages[topic]) for topic, spec in topic_specs(specs).items() if topic in messages
-        }
-        rewards, events = ([row for _, row in messages[topic]] for topic in (REWARD_TOPIC, EVENTS_TOPIC))
-        channels = [name for name in (DEVICE, COMMANDED, APPLIED) if action_topic(name) in vectors]
-        return Episode(
-            header=self.header,
-            result=self.result,
-            t_ns=np.array([t_ns for t_ns, _ in messages[action_topic(COMMANDED)]], np.int64),
-            observation={key: vectors[topic_of(key)] for key in specs.observation},
-            actions={name: vectors[action_topic(name)] for name in channels},
-            reward=np.array([row["reward"] for row in rewards], np.float32),
-            events={name: np.array([row[name] for row in events], np.bool_) for name in EVENTS},
-        )
+    def _messages(self, file: BinaryIO) -> Iterator[mcap_records.Logged]:
+        """Every message; their number is that of the summary, which has a checksum."""
+        chunks, count = mcap_records.Chunks(), 0
+        for record in mcap_records.records(file):
+            if record.opcode == mcap_records.CHUNK:
+                for logged in chunks.messages(record):
+                    count += 1
+                    yield logged
+        if count != self._statistics.message_count:
+            raise ValueError(f"{count} messages of {self._statistics.message_count}")
 
-    def _messages(self) -> dict[str, list[tuple[int, Any]]]:
-        """(time, fields) of every message by topic, checked for number and order."""
-        found: dict[str, list[tuple[int, Any]]] = {}
-        with self._opened() as reader:
-            for _, channel, message in reader.iter_messages(log_time_order=False):
-                found.setdefault(channel.topic, []).append((message.log_time, json.loads(message.data)))
-        optional = action_topic(APPLIED)
-        for topic in {*topic_specs(self.header.specs), REWARD_TOPIC, EVENTS_TOPIC} - ({optional} - found.keys()):
-            count = len(found.get(topic, []))
-            if count != self.result.steps:
-                raise EpisodeError(f"{self._path}: {topic} has {count} messages for {self.result.steps} steps.")
-            times = [t_ns for t_ns, _ in found[topic]]
-            if any(later <= earlier for earlier, later in itertools.pairwise(times)):
+    def _checked(self, episode: Episode, times: dict[str, np.ndarray]) -> Episode:
+        for topic, t_ns in times.items():
+            if not (np.diff(t_ns) > 0).all():
                 raise EpisodeError(f"{self._path}: times of {topic} do not grow.")
-        return found
+        if self.header.clock == STEPS:
+            for topic in {*required_topics(self.header), *times}:
+                count = len(times.get(topic, ()))
+                if count != self.outcome.steps:
+                    raise EpisodeError(f"{self._path}: {topic} has {count} messages for {self.outcome.steps} steps.")
+        return episode
 
-    def _header(self, found: dict[str, dict[str, str]]) -> Header:
-        data = {key: json.loads(value) for key, value in found[HEADER].items()}
-        version = data.pop("version")
-        if version not in READABLE_VERSIONS:
+    def _label_events(self) -> list[Event]:
+        """Labels as events at the end of the episode."""
+        events = []
+        for label in self.labels:
+            name = "note" if label.success is None else "success" if label.success else "failure"
+            data = {"label": True, "wall_time": label.wall_time}
+            events.append(Event(self._statistics.message_end_time, name, label.note, data))
+        return events
+
+    def _known(self, strings: dict[str, str]) -> tuple[Header, int]:
+        try:
+            return metadata.header_of(strings)
+        except metadata.NewerVersionError as error:
             raise EpisodeError(
-                f"{self._path} is an episode of format version {version}, this Armature reads {READABLE_VERSIONS[-1]}. "
-                "Use the Armature that recorded it."
-            )
-        specs = EnvironmentSpecs.from_json(data.pop("specs"))
-        return Header(specs=specs, **data)
-
-    @contextmanager
-    def _opened(self) -> Iterator[McapReader]:
-        with self._path.open("rb") as file, self._damage():
-            yield make_reader(file, validate_crcs=True)
+                f"{self._path} is an episode of format version {error}, this Armature reads up to "
+                f"{metadata.FORMAT_VERSION}. Use the Armature that recorded it, or a later one."
+            ) from error
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
@@ -151,30 +126,85 @@ class EpisodeReader:
             yield
         except EpisodeError:
             raise
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise EpisodeError(f"{self._path} is damaged ({error!r}). Delete it and record again.") from error
+        except OSError as error:
+            raise EpisodeError(f"{self._path} cannot be read: {error.strerror}.") from error
 
 
-def _vectors(spec: ArraySpec, messages: list[tuple[int, Any]]) -> np.ndarray:
-    names = element_names(spec)
-    flat = np.array([[fields[name] for name in names] for _, fields in messages], np.float32)
-    return flat.reshape(-1, *spec.shape)
+class _Gathered:
+    """Messages by topic, as they come out of a file."""
+
+    def __init__(self, header: Header) -> None:
+        self._vectors = {topic: VectorMessages(topic, spec) for topic, spec in vector_topics(header).items()}
+        self._cameras = picture_topics(header)
+        self._times: dict[str, list[int]] = {}
+        self._data: dict[str, list[bytes]] = {}
+        self._places: dict[str, list[Place]] = {}
+        self._kinds: dict[str, str] = {}
+        self.events: list[Event] = []
+        self.unknown: dict[str, list[tuple[int, bytes]]] = {}
+
+    def add(self, logged: mcap_records.Logged) -> None:
+        """One message; those of topics that the header does not know are kept as they are."""
+        topic = logged.topic
+        if topic in self._vectors and logged.schema == self._vectors[topic].name:
+            self._data.setdefault(topic, []).append(logged.data)
+            self._times.setdefault(topic, []).append(logged.t_ns)
+        elif topic in self._cameras:
+            place = Place(logged.chunk, logged.begin, logged.begin + len(logged.data))
+            self._places.setdefault(topic, []).append(place)
+            self._times.setdefault(topic, []).append(logged.t_ns)
+            self._kinds[topic] = logged.schema
+        elif topic == EVENTS_TOPIC and logged.schema == foxglove.LOG:
+            self.events.append(foxglove.event_of(logged.t_ns, logged.data))
+        else:
+            self.unknown.setdefault(topic, []).append((logged.t_ns, logged.data))
+
+    def channels(self) -> dict[str, Channel]:
+        """Vectors by topic."""
+        return {
+            topic: Channel(vectors.spec, self._t_ns(topic), vectors.decode(self._data[topic]))
+            for topic, vectors in self._vectors.items()
+            if topic in self._data
+        }
+
+    def pictures(self, path: Path) -> dict[str, PictureChannel]:
+        """Pictures by topic."""
+        return {
+            topic: self._camera(path, topic, spec) for topic, spec in self._cameras.items() if topic in self._places
+        }
+
+    def _camera(self, path: Path, topic: str, spec: ArraySpec) -> PictureChannel:
+        pictures = LoggedPictures(path, spec, self._kinds[topic], self._places[topic])
+        return PictureChannel(spec, self._t_ns(topic), pictures)
+
+    def _t_ns(self, topic: str) -> np.ndarray:
+        return np.array(self._times[topic], np.int64)
+
+
+def _check_profile(path: Path, profile: str) -> None:
+    if profile != metadata.PROFILE:
+        raise EpisodeError(
+            f"{path} is an MCAP file with profile {profile!r}, not an episode ({metadata.PROFILE!r}). "
+            "Move it out of the folder."
+        )
 
 
 def _check_ends(path: Path) -> None:
     """A complete MCAP file begins and ends with its magic bytes."""
     try:
         with path.open("rb") as file:
-            begin = file.read(len(_MAGIC))
+            begin = file.read(len(MAGIC))
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - len(_MAGIC)))
+            file.seek(max(0, size - len(MAGIC)))
             end = file.read()
     except OSError as error:
         raise EpisodeError(f"{path} cannot be read: {error.strerror}.") from error
-    if begin != _MAGIC:
+    if begin != MAGIC:
         raise EpisodeError(f"{path} is not an MCAP file. Move it out of the folder.")
-    if size < 2 * len(_MAGIC) or end != _MAGIC:
+    if size < 2 * len(MAGIC) or end != MAGIC:
         raise EpisodeError(
             f"{path} was cut short: it has no end, so its recorder was interrupted or the copy is incomplete. "
-            "Delete it and record again, or salvage its steps with `mcap recover`."
+            f"Make an episode of what is there with `armature episodes recover episodes={path.parent}`."
         )

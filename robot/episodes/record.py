@@ -126,9 +126,12 @@ class _Recording:
         self._config, self._out = config, out
         self._first: tuple[Path, EnvironmentSpecs] | None = None
         self._qualities: Counter[str] = Counter()
-        self._next_number = 0
+        self._next_number = folder.next_number(out)
         self.episodes = self.successes = self.attempts = 0
         for path in folder.finished(out):
+            self._count(path, EpisodeReader(path))
+            self.episodes += 1
+        for path in folder.discarded(out):  # their attempts were made, and are not made again
             self._count(path, EpisodeReader(path))
 
     @property
@@ -187,11 +190,9 @@ class _Recording:
                 f"{path} belongs to a recording with seed={header.seed - header.attempt}, not {self._config.seed}. "
                 "Go on with that seed, or choose another folder with out=."
             )
-        self.episodes += 1
         self._qualities[header.quality] += 1
-        self.successes += reader.result.success_final
+        self.successes += reader.outcome.success_final
         self.attempts = max(self.attempts, header.attempt + 1)
-        self._next_number = folder.episode_number(path) + 1
 
     def _check_hope(self, failures: int) -> None:
         if failures >= HOPELESS_FAILURES and self._config.keep == SUCCESS:
@@ -202,11 +203,16 @@ class _Recording:
 
 
 def _tidy(out: Path) -> None:
-    left = folder.interrupted(out)
+    left = folder.attempts(out)
     if left:
-        print(f"Removing {len(left)} unfinished recording(s) of an interrupted run from {out}.", file=sys.stderr)
+        print(f"Removing {len(left)} unfinished attempt(s) of an interrupted run from {out}.", file=sys.stderr)
     for path in left:
         path.unlink()
+    for path in folder.interrupted(out):
+        print(
+            f"{path} was interrupted and stays. Make an episode of it with `armature episodes recover episodes={out}`.",
+            file=sys.stderr,
+        )
 
 
 def _summarised(out: Path, recording: _Recording, wall_s: float) -> Summary:

@@ -6,6 +6,7 @@ import pytest
 
 from robot.episodes.build import BuildConfig, build, main
 from robot.episodes.dataset import Dataset
+from robot.episodes.episode import topic_of
 from robot.episodes.log_reader import EpisodeReader
 from robot.errors import EpisodeError, UnknownNameError
 from tests.robot.episodes.fakes import ENVIRONMENT_STATE, STATE, point_specs
@@ -38,16 +39,16 @@ def test_rows_are_the_steps_of_the_episodes(episodes):
         episode = EpisodeReader(episodes / f"episode-{number:06d}.mcap").read()
         rows = slice(start, start + dataset.episode_lengths[number])
         for key in (STATE, ENVIRONMENT_STATE):
-            np.testing.assert_array_equal(dataset.columns[key][rows], episode.observation[key])
-        np.testing.assert_array_equal(dataset.columns["action"][rows], episode.actions["device"])
-        np.testing.assert_array_equal(dataset.columns["next.reward"][rows], episode.reward)
-        for name in ("success", "terminated", "truncated"):
-            np.testing.assert_array_equal(dataset.columns[f"next.{name}"][rows], episode.events[name])
+            np.testing.assert_array_equal(dataset.columns[key][rows], episode.channels[topic_of(key)].values)
+        np.testing.assert_array_equal(dataset.columns["action"][rows], episode.channels["/action/device"].values)
+        for column, name in enumerate(("reward", "success", "terminated", "truncated")):
+            expected = episode.channels["/step"].values[:, column].astype(np.float32)
+            np.testing.assert_array_equal(dataset.columns[f"next.{name}"][rows], expected)
 
 
 def test_the_label_can_be_what_was_sent(episodes):
     device, commanded = run(episodes), run(episodes, label="commanded")
-    expected = EpisodeReader(episodes / "episode-000000.mcap").read().actions["commanded"]
+    expected = EpisodeReader(episodes / "episode-000000.mcap").read().channels["/action/commanded"].values
     np.testing.assert_array_equal(commanded.columns["action"][:4], expected)
     assert device.identity != commanded.identity
     with pytest.raises(UnknownNameError, match="Unknown label 'applied'"):

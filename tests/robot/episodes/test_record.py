@@ -45,8 +45,7 @@ def content(out: Path) -> list[tuple]:
     found = []
     for path in folder.finished(out):
         episode = EpisodeReader(path).read()
-        columns = {**episode.observation, **episode.actions, **episode.events}
-        values = {key: column.tolist() for key, column in columns.items()}
+        values = {topic: channel.values.tolist() for topic, channel in episode.channels.items()}
         found.append((path.name, episode.header.attempt, episode.header.seed, episode.result, values))
     return found
 
@@ -86,10 +85,11 @@ def test_an_episode_is_what_the_loop_does(recorded):
     episode = EpisodeReader(folder.finished(recorded)[0]).read()
     steps, world, seed = [], PointWorld(), episode.header.seed
     rollout(world, PointPusher(world.specs), seed, seeded_noise(seed), steps.append)
-    np.testing.assert_array_equal(episode.observation[STATE], [step.observation[STATE] for step in steps])
-    np.testing.assert_array_equal(episode.actions["device"], [step.device for step in steps])
-    np.testing.assert_array_equal(episode.actions["commanded"], [step.commanded for step in steps])
-    assert not np.array_equal(episode.actions["device"], episode.actions["commanded"])
+    values = {topic: channel.values for topic, channel in episode.channels.items()}
+    np.testing.assert_array_equal(values["/observation/state"], [step.observation[STATE] for step in steps])
+    np.testing.assert_array_equal(values["/action/device"], [step.device for step in steps])
+    np.testing.assert_array_equal(values["/action/commanded"], [step.commanded for step in steps])
+    assert not np.array_equal(values["/action/device"], values["/action/commanded"])
 
 
 def test_neither_workers_nor_interruptions_change_the_result(recorded, tmp_path):
@@ -124,13 +124,30 @@ def test_a_full_folder_needs_no_worker(recorded):
     assert content(recorded) == before
 
 
-def test_leftovers_are_removed_with_a_note(tmp_path, capsys):
+def test_unfinished_attempts_are_removed_and_what_can_be_recovered_stays(tmp_path, capsys):
     (tmp_path / ".attempts").mkdir()
     (tmp_path / ".attempts/attempt-000003.mcap.part").write_bytes(b"half")
-    (tmp_path / "episode-000000.mcap.part").write_bytes(b"half")
+    (tmp_path / "episode-000004.mcap.part").write_bytes(b"half")
     record(config(tmp_path, episodes=1), demonstration)
-    assert "Removing 2 unfinished recording(s)" in capsys.readouterr().err
-    assert {path.name for path in tmp_path.iterdir()} == {"episode-000000.mcap", "summary.json"}
+    said = capsys.readouterr().err
+    assert "Removing 1 unfinished attempt(s)" in said
+    assert "episode-000004.mcap.part was interrupted and stays. Make an episode of it with `armature episodes" in said
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"episode-000004.mcap.part", "episode-000005.mcap", "summary.json"}
+
+
+def test_discarded_episodes_keep_their_numbers_and_count_as_attempts(tmp_path, recorded):
+    record(config(tmp_path, episodes=3), demonstration)
+    aside = tmp_path / folder.DISCARDED
+    aside.mkdir()
+    for number in (1, 2):
+        folder.episode_path(tmp_path, number).rename(folder.episode_path(aside, number))
+    summary = record(config(tmp_path, episodes=3), demonstration)
+    numbers = [folder.episode_number(path) for path in folder.finished(tmp_path)]
+    assert numbers == [0, 3, 4]
+    assert [item[1:] for item in content(tmp_path)] == [content(recorded)[at][1:] for at in (0, 3, 4)]
+    assert summary.attempts == content(recorded)[-1][1] + 1
+    assert summary.success_rate == pytest.approx(5 / summary.attempts)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from robot.episodes import folder
-from robot.episodes.log_reader import Episode, EpisodeReader
+from robot.episodes.episode import Episode
+from robot.episodes.log_reader import EpisodeReader
 from robot.episodes.record import main
 
 
@@ -14,7 +15,8 @@ def test_qualities_are_recorded_as_a_user_types_them(tmp_path) -> None:
         found[quality] = [EpisodeReader(path).read() for path in folder.finished(tmp_path / quality)]
         assert {episode.header.quality for episode in found[quality]} == {quality}
     for quality, episodes in found.items():
-        as_asked = [np.array_equal(one.actions["device"], one.actions["commanded"]) for one in episodes]
+        pairs = [[one.channels[f"/action/{stage}"].values for stage in ("device", "commanded")] for one in episodes]
+        as_asked = [np.array_equal(*pair) for pair in pairs]
         assert as_asked == [quality != "noisy"] * 6
         assert sum(one.result.success_final for one in episodes) == 6 or quality == "failing"
     assert sum(one.result.success_final for one in found["failing"]) <= 2
