@@ -17,7 +17,8 @@ from robot.errors import ConfigError
 from robot.specs import ArraySpec, Specs
 
 Batch = dict[str, Tensor]
-"""Every observation key (B, n_obs_steps, D), `action` (B, horizon, A), `action_is_pad` (B, horizon) bool."""
+"""Every observation key (B, n_obs_steps, *D), vectors float32 and pictures uint8 (H, W, 3); `action` (B, horizon, A),
+`action_is_pad` (B, horizon) and `observation_is_pad` (B, n_obs_steps) bool, `task_index` (B,) int64."""
 
 Metrics = dict[str, Tensor]
 """Scalars by name. They stay on the device: reading one stalls it, so only the log does."""

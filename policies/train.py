@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from omegaconf import MISSING
@@ -21,9 +22,12 @@ from policies.run_log import RunLog
 from policies.trainer import Settings, Trainer
 from robot.config import load
 from robot.episodes.atomic import write_text
+from robot.episodes.curation.weights import UNIFORM, Sampler, described, window_weights
 from robot.episodes.dataset import Dataset
-from robot.episodes.loading.windows import BatchOrder, Windows
-from robot.errors import ArmatureError, CheckpointError, ConfigError
+from robot.episodes.loading.batches import Batches, Form
+from robot.episodes.loading.loader import Loader
+from robot.episodes.loading.mixture import Mixture, Part
+from robot.errors import ArmatureError, CheckpointError, ConfigError, WorkerError
 
 
 @dataclass(kw_only=True)
@@ -33,12 +37,17 @@ class TrainConfig:
     Attributes:
         policy: The head and its recipe.
         task: Names the default folders.
-        dataset: Folder of the dataset.
+        dataset: Folder of a dataset; or a list of folders, which count by their frames; or the share of samples by
+            folder.
         out: Folder of the run; `runs/<task>/<policy>` if None.
         steps: Training steps; the learning rate falls to zero at the last one.
         batch_size: Windows in a batch.
         lr: Peak learning rate.
         seed: Of weights, order of the data and noise.
+        sampler: How often a window is visited (see `robot.episodes.curation.weights`).
+        sampler_temperature: Of the softmax over the episodes' values.
+        sampler_k: Episodes that `topk` keeps: a share below 1, else a number.
+        workers: Processes that make batches; 0 makes them between the steps. None: 2 where there are pictures, else 0.
         device: torch's name of the device.
         threads: CPU threads; 0 leaves torch's choice, all cores. With one, results do not depend on their number.
         log_every: Steps from one log line to the next.
@@ -49,12 +58,16 @@ class TrainConfig:
 
     policy: HeadConfig = MISSING
     task: str = "lift"
-    dataset: str = MISSING
+    dataset: Any = MISSING
     out: str | None = None
     steps: int = 2000
     batch_size: int = 64
     lr: float = MISSING
     seed: int = 0
+    sampler: str = UNIFORM
+    sampler_temperature: float = 0.1
+    sampler_k: float = 0.1
+    workers: int | None = None
     device: str = "cpu"
     threads: int = 1
     log_every: int = 50
@@ -66,10 +79,20 @@ class TrainConfig:
         for key in ("steps", "batch_size", "log_every", "save_every", "keep"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key} is {getattr(self, key)}, expected at least 1.")
-        if self.seed < 0 or self.threads < 0:
-            raise ConfigError(f"seed and threads must not be negative, got {self.seed} and {self.threads}.")
+        for key in ("seed", "threads", "workers"):
+            if (getattr(self, key) or 0) < 0:
+                raise ConfigError(f"{key} must not be negative, got {getattr(self, key)}.")
         if not self.lr > 0:
             raise ConfigError(f"lr is {self.lr}, expected more than 0.")
+        self.how_to_sample()
+
+    def how_to_sample(self) -> Sampler:
+        """The sampler and its numbers.
+
+        Raises:
+            ConfigError: There is none of this name, or a number makes no sense.
+        """
+        return Sampler(self.sampler, self.sampler_temperature, self.sampler_k)
 
     @property
     def run(self) -> Path:
@@ -86,7 +109,11 @@ def main(overrides: list[str]) -> int:
     """Train, or continue a training; 0 when its last step is done."""
     config = load("train", TrainConfig, overrides, {"policy": HEADS})
     with stop_requests() as is_stopped:
-        step = train(config, Dataset.open(config.dataset), is_stopped)
+        mixture = opened(config)
+        if config.sampler != UNIFORM:
+            for part in mixture.parts:
+                print(f"{part.name}: {described(part.dataset, config.how_to_sample())}")
+        step = train(config, mixture, is_stopped)
     if step < config.steps:
         print(f"Stopped after step {step} of {config.steps}, which is saved. The same command resumes.")
         raise KeyboardInterrupt
@@ -121,26 +148,74 @@ def stop_requests() -> Iterator[StopRequest]:
         signal.signal(signal.SIGINT, before)
 
 
-def train(config: TrainConfig, dataset: Dataset, is_stopped: Callable[[], bool]) -> int:
+def opened(config: TrainConfig) -> Mixture:
+    """The datasets that a config names, with its weights.
+
+    Raises:
+        ConfigError: `dataset` is neither a folder nor folders.
+        DatasetError: A folder holds no dataset, datasets do not mix, or nothing says which episodes are better.
+    """
+    named, sampler = config.dataset, config.how_to_sample()
+    if isinstance(named, str):
+        named = [named]
+    if not named or not isinstance(named, list | dict) or not all(isinstance(name, str) for name in named):
+        raise ConfigError(
+            f"dataset is {named!r}, expected a folder, a list of folders (dataset=[data/a,data/b]), or shares of the "
+            "samples by folder (dataset={data/a:0.7,data/b:0.3})."
+        )
+    datasets = {name: Dataset.open(name) for name in named}
+    shares = named if isinstance(named, dict) else {name: len(dataset) for name, dataset in datasets.items()}
+    for name, share in shares.items():
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
+            raise ConfigError(f"The share of {name} in dataset is {share!r}, expected a number above zero.")
+    return Mixture(
+        [Part(name, own, float(shares[name]), window_weights(own, sampler)) for name, own in datasets.items()]
+    )
+
+
+def train(config: TrainConfig, data: Dataset | Mixture, is_stopped: Callable[[], bool]) -> int:
     """Train until the last step or until `is_stopped()`, and save; returns the step that was reached.
 
     Raises:
         ConfigError: The config fits neither the dataset nor the run that it resumes.
         CheckpointError: A checkpoint cannot be read or written.
+        WorkerError: A process that makes batches died; the run has been saved up to its last batch.
         ArmatureError: The loss is not finite.
     """
+    mixture = data if isinstance(data, Mixture) else Mixture.of(data)
     device = _prepare_torch(config)
-    trainer = Trainer(config.policy.build(dataset.specs, dataset.stats), config.policy, config.settings, device)
-    description = checkpoint.Description(config.policy, dataset.specs, dataset.identity, 0)
+    trainer = Trainer(config.policy.build(mixture.specs, mixture.stats), config.policy, config.settings, device)
+    description = checkpoint.Description(config.policy, mixture.specs, mixture.identity, 0)
     wall_before = _resume(config, trainer, description)
-    windows = Windows(dataset, config.policy.n_obs_steps, config.policy.horizon)
-    order = BatchOrder(len(windows), config.batch_size, config.seed)
+    if trainer.step == config.steps:
+        return trainer.step
+    form = Form(config.policy.n_obs_steps, config.policy.horizon, config.batch_size)
+    batches = Batches.of(mixture, form, config.seed)
+    workers = (2 if batches.has_pictures else 0) if config.workers is None else config.workers
+    with Loader(batches, trainer.step, workers) as loader:
+        return _train(config, trainer, loader, description, wall_before, is_stopped)
+
+
+def _train(
+    config: TrainConfig,
+    trainer: Trainer,
+    loader: Loader,
+    description: checkpoint.Description,
+    wall_before: float,
+    is_stopped: Callable[[], bool],
+) -> int:
     begin = time.perf_counter() - wall_before
-    loss, scalars, saved = float("nan"), {}, trainer.step
+    loss, scalars, saved = float("nan"), dict[str, torch.Tensor](), trainer.step
+    broken: WorkerError | None = None
     with RunLog(config.run, trainer.step, config.steps) as log:
         while trainer.step < config.steps and not is_stopped():
             lr = trainer.lr
-            scalars = trainer.advance(windows.batch(order.indices(trainer.step)))
+            try:
+                arrays = next(loader)
+            except WorkerError as error:
+                broken = error
+                break
+            scalars = trainer.advance(arrays)
             log.advance()
             is_last = trainer.step == config.steps
             if trainer.step % config.log_every == 0 or is_last:
@@ -152,7 +227,9 @@ def train(config: TrainConfig, dataset: Dataset, is_stopped: Callable[[], bool])
                 saved = trainer.step
         if trainer.step != saved:
             _save(config, trainer, description, scalars, begin)
-    if trainer.step == config.steps and not math.isnan(loss):  # nan: all steps were done before
+    if broken is not None:
+        raise broken
+    if trainer.step == config.steps:
         _summarise(config, trainer, time.perf_counter() - begin, loss)
     return trainer.step
 
@@ -191,6 +268,7 @@ def _check_same(
     """Refuse to mix two trainings in one run."""
     saved = checkpoint.describe(folder)
     then = {
+        "sampler": UNIFORM,
         **checkpoint.plain(saved.config),
         **settings,
         "policy": name_of(saved.config),
@@ -199,6 +277,7 @@ def _check_same(
     now = {
         **checkpoint.plain(config.policy),
         **asdict(config.settings),
+        **_sampling(config),
         "policy": name_of(config.policy),
         "dataset": description.dataset[:12],
     }
@@ -220,10 +299,19 @@ def _save(
 ) -> None:
     _finite(float(scalars["loss"]), trainer.step)
     state = trainer.state()
-    numbers = {**state.numbers, "settings": asdict(config.settings), "wall_s": time.perf_counter() - begin}
+    settings = {**asdict(config.settings), **_sampling(config)}
+    numbers = {**state.numbers, "settings": settings, "wall_s": time.perf_counter() - begin}
     described = checkpoint.Description(description.config, description.specs, description.dataset, trainer.step)
     state = checkpoint.TrainingState(state.tensors, numbers)
     checkpoint.save(config.run, described, trainer.model(), state, config.keep)
+
+
+def _sampling(config: TrainConfig) -> dict[str, Any]:
+    """What the sampler depends on, for whoever resumes."""
+    if config.sampler == UNIFORM:
+        return {"sampler": UNIFORM}
+    numbers = {"sampler_temperature": config.sampler_temperature, "sampler_k": config.sampler_k}
+    return {"sampler": config.sampler, **numbers}
 
 
 def _finite(loss: float, step: int) -> float:

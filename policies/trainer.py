@@ -61,9 +61,7 @@ class Trainer:
         """Learn from one batch; returns scalars on the device, `loss` among them, without waiting for them."""
         seed = np.random.SeedSequence([self._settings.seed, self.step]).generate_state(1, np.uint64)
         torch.manual_seed(int(seed[0] >> np.uint64(1)))
-        batch: Batch = {
-            key: torch.from_numpy(value).to(self._device, non_blocking=True) for key, value in arrays.items()
-        }
+        batch: Batch = {key: self._tensor(value) for key, value in arrays.items()}
         for group in self._optimiser.param_groups:
             group["lr"] = self.lr
         loss, metrics = self.head.loss(batch)
@@ -73,6 +71,13 @@ class Trainer:
         self._average.update()
         self.step += 1
         return {"loss": loss.detach(), **metrics}
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        """On the device. What crosses to a GPU goes through pinned memory, so that neither side waits for it."""
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self._device, non_blocking=True)
 
     def model(self) -> dict[str, Tensor]:
         """Averaged weights and buffers: what acts."""

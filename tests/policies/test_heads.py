@@ -13,7 +13,8 @@ from policies.head_policy import HeadPolicy
 from policies.trainer import Settings, Trainer, learning_rate
 from robot.conformance.policy import PolicyConformance
 from robot.contract import Policy
-from robot.episodes.loading.windows import BatchOrder, Windows
+from robot.episodes.loading.order import Shuffled
+from robot.episodes.loading.windows import Windows
 from robot.errors import ConfigError, SpecError
 from tests.policies.worlds import HEADS, SPECS, act, demonstrations, diffusion
 
@@ -68,14 +69,14 @@ def test_learns_a_small_task(make: Make) -> None:
     config = make(**({"down_dims": [32]} if make is diffusion else {"dropout": 0.0}))
     data = demonstrations(episodes=1)
     windows = Windows(data, config.n_obs_steps, config.horizon)
-    order = BatchOrder(len(windows), 64, 0)
+    order = Shuffled(len(windows), 0)
     steps = 300
     torch.manual_seed(0)
     trainer = Trainer(config.build(SPECS, data.stats), config, Settings(steps, 64, 0, 3e-3), torch.device("cpu"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for step in range(steps):
-        trainer.advance(windows.batch(order.indices(step)))
+        trainer.advance(windows.batch(order.at(64 * step + np.arange(64))))
     torch.set_num_threads(threads)
     trainer.head.load_state_dict(trainer.model())
     batch = {key: torch.from_numpy(value) for key, value in windows.batch(np.arange(len(windows))).items()}

@@ -167,7 +167,7 @@ def test_wrong_values_are_refused(override: str) -> None:
 
 
 def test_ctrl_c_saves_and_the_same_command_resumes(tmp_path: Path) -> None:
-    write(demonstrations(), tmp_path / "dataset")
+    write(demonstrations().rows(), tmp_path / "dataset")
     small = ["policy.down_dims=[16,32]", "policy.horizon=8", "batch_size=16", "threads=1", "save_every=100000"]
     command = [sys.executable, "-m", "robot.cli", "train", f"dataset={tmp_path / 'dataset'}", f"out={tmp_path / 'run'}"]
     command += ["steps=100000", "log_every=1", *small]

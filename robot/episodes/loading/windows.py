@@ -1,91 +1,151 @@
-"""Windows over a dataset: what a policy saw, and the actions that followed; and the order in which to visit them.
+"""Windows over a dataset: what a policy saw, and the actions that followed.
 
 Legend: B batch, T observation steps, H horizon, A action, D any observation.
 """
 
+import copy
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
-from robot.episodes.dataset import ACTION, Dataset
+from robot.episodes.dataset import Dataset
+from robot.episodes.episode import is_picture
+from robot.episodes.loading.frames import Frames
+from robot.episodes.loading.memory import Layout, allocated
+from robot.episodes.rows import ACTION
 from robot.errors import DatasetError
 
 ACTION_IS_PAD = "action_is_pad"
+OBSERVATION_IS_PAD = "observation_is_pad"
+TASK_INDEX = "task_index"
 
 
 class Windows:
     """One window for each frame of a dataset; windows never cross the border of an episode.
 
-    The window of frame i holds the observations i - T + 1 ... i and the actions i ... i + H - 1: row 0 of the actions
-    answers the newest observation. Before the first frame of an episode the first observation is repeated, as the run
-    loop does; after the last one the last action is repeated and marked as padding.
+    The window of frame i holds the observations i - (T - 1) s, ..., i - s, i, where s is the stride, and the actions
+    i ... i + H - 1: row 0 of the actions answers the newest observation. Before the first frame of an episode the first
+    observation is repeated, as the run loop does; after the last one the last action is repeated. Both are marked as
+    padding.
+
+    Attributes:
+        layout: What `fill` fills, without the batch: every observation key (T, *D), vectors float32 and pictures uint8,
+            `action` (H, A) float32, `action_is_pad` (H,) and `observation_is_pad` (T,) bool, and `task_index` () int64.
     """
 
-    def __init__(self, dataset: Dataset, n_obs_steps: int, horizon: int) -> None:
-        if n_obs_steps < 1 or horizon < 1:
-            raise DatasetError(f"Windows want n_obs_steps >= 1 and horizon >= 1, got {n_obs_steps} and {horizon}.")
-        self._observations = {key: dataset.columns[key] for key in dataset.specs.observation}
-        self._actions = dataset.columns[ACTION]
-        lengths = dataset.episode_lengths
-        self._first = np.repeat(dataset.episode_starts, lengths)
-        self._last = np.repeat(dataset.episode_starts + lengths - 1, lengths)
-        self._back = np.arange(1 - n_obs_steps, 1)
+    def __init__(
+        self,
+        dataset: Dataset,
+        n_obs_steps: int,
+        horizon: int,
+        *,
+        keys: Sequence[str] | None = None,
+        frames: Mapping[str, Frames] | None = None,
+        stride: int = 1,
+        tasks: Sequence[str] | None = None,
+    ) -> None:
+        """Windows over the frames of a dataset.
+
+        Args:
+            dataset: Its vectors are in memory.
+            n_obs_steps: T.
+            horizon: H.
+            keys: Observations that are wanted; all by default.
+            frames: Decoded pictures of the dataset by key (see `robot.episodes.loading.decoding`).
+            stride: Frames from one observation of a window to the next.
+            tasks: Texts that `task_index` counts; those of the dataset by default.
+
+        Raises:
+            DatasetError: A number is less than one, or a key is missing.
+        """
+        if n_obs_steps < 1 or horizon < 1 or stride < 1:
+            raise DatasetError(
+                f"Windows want n_obs_steps >= 1, horizon >= 1 and stride >= 1, got {n_obs_steps}, {horizon} and "
+                f"{stride}."
+            )
+        keys = list(dataset.specs.observation) if keys is None else list(keys)
+        frames = frames or {}
+        _check_keys(dataset, keys, frames)
+        self._frames = {key: frames[key] for key in keys if key in frames}
+        self._vectors = [key for key in keys if key not in frames]
+        self.columns = {key: dataset.columns[key] for key in (*self._vectors, ACTION)}
+        self.columns[TASK_INDEX] = _task_index(dataset, dataset.tasks if tasks is None else tasks)
+        self._borders = np.append(dataset.episode_starts, len(dataset))
+        self._back = stride * np.arange(1 - n_obs_steps, 1)
         self._ahead = np.arange(horizon)
+        self.layout: Layout = {key: ((n_obs_steps, *self.columns[key].shape[1:]), "float32") for key in self._vectors}
+        self.layout |= {key: ((n_obs_steps, *own.shape[1:]), "uint8") for key, own in self._frames.items()}
+        self.layout[ACTION] = ((horizon, *self.columns[ACTION].shape[1:]), "float32")
+        self.layout |= {ACTION_IS_PAD: ((horizon,), "bool"), OBSERVATION_IS_PAD: ((n_obs_steps,), "bool")}
+        self.layout[TASK_INDEX] = ((), "int64")
 
     def __len__(self) -> int:
-        return len(self._actions)
+        return int(self._borders[-1])
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The windows of some frames.
+        """The windows of some frames in new arrays; see `fill`."""
+        out = allocated(batched(self.layout, len(indices)))
+        self.fill(indices, out)
+        return out
+
+    def fill(self, indices: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
+        """Copy the windows of some frames.
 
         Args:
             indices: Frames, integers in [0, len), shape (B,).
-
-        Returns:
-            Every observation key (B, T, *D), `action` (B, H, A), both float32 copies, and `action_is_pad` (B, H) bool.
+            out: Where they go: each array of `layout` with B before its shape, C-contiguous.
 
         Raises:
             IndexError: An index is outside.
+            DatasetError: Decoded pictures were removed.
         """
-        indices = np.asarray(indices)
+        indices = np.asarray(indices, np.int64)
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
             raise IndexError(f"Windows are [0, {len(self)}), got indices from {indices.min()} to {indices.max()}.")
-        past = np.maximum(indices[:, None] + self._back, self._first[indices][:, None])
-        future = indices[:, None] + self._ahead
-        last = self._last[indices][:, None]
-        batch = {key: column.take(past, axis=0) for key, column in self._observations.items()}
-        batch[ACTION] = self._actions.take(np.minimum(future, last), axis=0)
-        batch[ACTION_IS_PAD] = future > last
-        return batch
+        episodes = np.searchsorted(self._borders, indices, side="right")
+        first, last = self._borders[episodes - 1][:, None], self._borders[episodes][:, None] - 1
+        past, future = indices[:, None] + self._back, indices[:, None] + self._ahead
+        np.less(past, first, out=out[OBSERVATION_IS_PAD])
+        np.greater(future, last, out=out[ACTION_IS_PAD])
+        past, future = np.maximum(past, first), np.minimum(future, last)
+        for key in self._vectors:
+            _take(self.columns[key], past, out[key])
+        for key, frames in self._frames.items():
+            frames.read(past, out[key])
+        _take(self.columns[ACTION], future, out[ACTION])
+        _take(self.columns[TASK_INDEX], indices, out[TASK_INDEX])
+
+    def with_columns(self, columns: dict[str, np.ndarray]) -> "Windows":
+        """The same windows over equal columns that lie elsewhere, or nowhere while they cross to another process."""
+        other = copy.copy(self)
+        other.columns = columns
+        return other
 
 
-class BatchOrder:
-    """Which windows make up which batch: a permutation per epoch, and batches cut from their endless sequence.
+def batched(layout: Layout, batch_size: int) -> Layout:
+    """The layout of a batch of windows."""
+    return {key: ((batch_size, *shape), dtype) for key, (shape, dtype) in layout.items()}
 
-    `indices` depends on nothing but its argument, so a resumed run sees what the interrupted one would have seen.
-    Every epoch visits every window once; all batches are full, and one may hold the end of an epoch and the beginning
-    of the next.
-    """
 
-    def __init__(self, n: int, batch_size: int, seed: int) -> None:
-        if n < 1 or batch_size < 1 or seed < 0:
+def _take(column: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+    column.take(rows, axis=0, out=out, mode="clip")  # rows are inside; "raise" would go through a copy
+
+
+def _task_index(dataset: Dataset, tasks: Sequence[str]) -> np.ndarray:
+    """Place of each frame's task among `tasks`, int64, shape (N,)."""
+    if list(tasks) == list(dataset.tasks):
+        return dataset.task_index
+    return np.array([tasks.index(task) for task in dataset.tasks], np.int64)[dataset.task_index]
+
+
+def _check_keys(dataset: Dataset, keys: Sequence[str], frames: Mapping[str, Frames]) -> None:
+    for key in keys:
+        if key not in dataset.specs.observation:
             raise DatasetError(
-                f"A batch order wants n >= 1, batch_size >= 1 and seed >= 0, got {n}, {batch_size}, {seed}."
+                f"The dataset has no observation {key!r}; it has {', '.join(dataset.specs.observation)}."
             )
-        self._n, self._batch_size, self._seed = n, batch_size, seed
-        self._cached: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-
-    def indices(self, step: int) -> np.ndarray:
-        """Windows of batch `step` >= 0, int64, shape (batch_size,)."""
-        if step < 0:
-            raise IndexError(f"Batches are numbered from 0, got {step}.")
-        begin, parts, wanted = step * self._batch_size, [], self._batch_size
-        while wanted:
-            epoch, offset = divmod(begin, self._n)
-            part = self._permutation(epoch)[offset : offset + wanted]
-            parts.append(part)
-            begin, wanted = begin + len(part), wanted - len(part)
-        return np.concatenate(parts)
-
-    def _permutation(self, epoch: int) -> np.ndarray:
-        if self._cached[0] != epoch:
-            self._cached = (epoch, np.random.default_rng([self._seed, epoch]).permutation(self._n))
-        return self._cached[1]
+        if is_picture(dataset.specs.observation[key]) and key not in frames:
+            raise DatasetError(f"The pictures {key!r} are not decoded; see robot.episodes.loading.decoding.")
+    for key, own in frames.items():
+        if len(own) != len(dataset):
+            raise DatasetError(f"There are {len(own)} decoded pictures {key!r} for {len(dataset)} rows.")
