@@ -105,7 +105,7 @@ class Held:
         rows = self._episodes[number]
         digest = hashlib.sha256(json.dumps([rows.task, rows.origin, rows.subsets], sort_keys=True).encode())
         for key, column in sorted(rows.columns.items()):
-            digest.update(f"{key} {column.dtype} {column.shape}".encode() + np.ascontiguousarray(column).tobytes())
+            digest.update(f"{key} {column.dtype} {column.shape}".encode() + _bytes(column))
         for key, pictures in sorted(rows.pictures.items()):
             for picture in pictures:
                 digest.update(f"{key} {picture.shape}".encode() + np.ascontiguousarray(picture).tobytes())
@@ -114,3 +114,10 @@ class Held:
     def read(self, number: int) -> Rows:
         """Episode `number`."""
         return self._episodes[number]
+
+
+def _bytes(column: np.ndarray) -> bytes:
+    """The values of a column; strings that are held as objects by their text, not by their addresses."""
+    if column.dtype.kind == "O":
+        return json.dumps(column.tolist(), default=str).encode()
+    return np.ascontiguousarray(column).tobytes()

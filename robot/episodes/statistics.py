@@ -22,11 +22,14 @@ def of_column(values: np.ndarray) -> Statistics:
         values: Shape (N, ...) with N >= 1, any real or boolean type. Scalars count as rows of one element.
 
     Returns:
-        Each name of `NAMES`. `std` is that of the population (divided by N); quantiles interpolate linearly.
+        Each name of `NAMES`. `std` is that of the population (divided by N); quantiles interpolate linearly. Values
+        that are not finite are left out; an element that has no others gets zeros. `count` counts all rows.
     """
     rows = np.asarray(values, np.float64)
     if rows.ndim == 1:
         rows = rows[:, None]
+    if not np.isfinite(rows).all():
+        return _of_finite(rows)
     quantiles = np.quantile(rows, list(QUANTILES.values()), axis=0)
     return {
         "min": rows.min(axis=0),
@@ -36,6 +39,18 @@ def of_column(values: np.ndarray) -> Statistics:
         "count": np.array([len(rows)], np.int64),
         **dict(zip(QUANTILES, quantiles, strict=True)),
     }
+
+
+def _of_finite(rows: np.ndarray) -> Statistics:
+    """Statistics of what is finite, element by element."""
+    shape, flat = rows.shape[1:], rows.reshape(len(rows), -1)
+    found = []
+    for element in flat.T:
+        finite = element[np.isfinite(element)]
+        found.append(of_column(finite if len(finite) else np.zeros(1)))
+    names = [name for name in NAMES if name != "count"]
+    stats = {name: np.concatenate([stat[name] for stat in found]).reshape(shape) for name in names}
+    return {**stats, "count": np.array([len(rows)], np.int64)}
 
 
 def of_columns(columns: Mapping[str, np.ndarray]) -> dict[str, Statistics]:

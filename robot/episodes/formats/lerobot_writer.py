@@ -1,92 +1,144 @@
-"""Writes LeRobotDataset v3.0 folders of vectors, without LeRobot.
+"""Writes LeRobotDataset v3.0 folders, vectors and pictures, without LeRobot.
 
-The layout was read from LeRobot 0.4.4 and 0.6 (`lerobot/datasets/utils.py`). What is ours is `meta/armature.json`,
-which holds the specs that LeRobot has no place for; LeRobot ignores it.
+Beside what LeRobot knows, a folder holds what it has no place for; LeRobot ignores it:
+
+- `meta/armature.json`: `format` ("armature-dataset"), `version` (2), `environment` (`EnvironmentSpecs.to_json`),
+  `extras` (specs of further columns), `notes` (JSON of the source), `encoding` (of pictures), `settings` (a digest:
+  only a build with the same one reuses what is there), `build` (what the caller says: label, clock, ...). Version 1 had
+  `environment`, `label` and `episodes` (the origins) only, and vectors only.
+- `meta/armature/episodes.parquet`: a row for each episode: `episode_index`, `identity` (digest of what it was made
+  of), `origin` (JSON text: file, seed, source, quality, labels, skews), `subsets` (list of names), `data_bytes`, and
+  for each camera `bytes/<key>`, `sampled/<key>` (frames counted) and `histogram/<key>` (3 x 256 counts, colour after
+  colour).
+- `meta/armature/fingerprints/chunk-000/file-000.parquet`: a row for each frame, in the file of the same number as its
+  row in `data/`: `episode_index`, `frame_index`, and for each camera the 64 numbers of `fingerprint.fingerprint`.
+- `meta/armature/files.json`: size and SHA-256 of every file in `data`, `videos` and the fingerprints.
+
+Memory holds the vectors of one episode for each worker and a few more, never all of them.
 """
 
+import contextlib
+import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
-from robot.contract import EnvironmentSpecs
-from robot.episodes import atomic, statistics
-from robot.episodes.dataset import OUTCOME_TYPES, Dataset, required_columns
-from robot.episodes.statistics import Statistics
-from robot.errors import DatasetError
+from robot.episodes import atomic
+from robot.episodes.dataset import frames_per_second
+from robot.episodes.formats import lerobot_layout as layout
+from robot.episodes.formats import lerobot_previous, lerobot_tables
+from robot.episodes.formats.encoding_pool import Job, encoded
+from robot.episodes.formats.file_series import Limits
+from robot.episodes.formats.lerobot_episodes import EpisodeFiles
+from robot.episodes.formats.lerobot_layout import ARMATURE, ARMATURE_FORMAT, CHUNK_FILES, DATA_FILE_MB, VIDEO_FILE_MB
+from robot.episodes.formats.video import Encoding
+from robot.episodes.rows import RowSource
+from robot.errors import DatasetError, WorkerError
 
-VERSION = "v3.0"
-ARMATURE = "meta/armature.json"
-ARMATURE_FORMAT = {"format": "armature-dataset", "version": 1}
-DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-CHUNK_FILES = 1000
-DATA_FILE_MB = 100
-VIDEO_FILE_MB = 200
-INDEX_TYPES = {
-    "timestamp": np.float32,
-    "frame_index": np.int64,
-    "episode_index": np.int64,
-    "index": np.int64,
-    "task_index": np.int64,
-}
-"""Columns that LeRobot wants in every dataset."""
+__all__ = ["ARMATURE", "ARMATURE_FORMAT", "Settings", "WorkerError", "Written", "write"]
+
+_REVISION = 1
+"""Grows when the same settings begin to give other bytes."""
+_SCRATCH = ".encoding"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to write.
+
+    Attributes:
+        encoding: Of pictures.
+        workers: Processes that encode; 1 encodes in this one. Does not change what is written.
+        data_file_mb: Rows go to the next file beyond this size, uncompressed.
+        video_file_mb: Episodes go to the next video beyond this size.
+        chunk_files: Files in a folder.
+        progress: Whether to show a bar on stderr.
+    """
+
+    encoding: Encoding = field(default_factory=Encoding)
+    workers: int = 1
+    data_file_mb: float = DATA_FILE_MB
+    video_file_mb: float = VIDEO_FILE_MB
+    chunk_files: int = CHUNK_FILES
+    progress: bool = False
+
+    def digest(self, source: RowSource) -> str:
+        """SHA-256 of all that decides what is written for an episode with a given identity."""
+        schema = source.schema
+        known = {
+            "revision": _REVISION,
+            "encoding": self.encoding.resolved(),
+            "files": [self.data_file_mb, self.video_file_mb, self.chunk_files],
+            "specs": schema.specs.to_json(),
+            "extras": {key: spec.to_json() for key, spec in schema.extras.items()},
+            "libraries": [pa.__version__, av.library_versions, cv2.__version__, np.__version__],
+        }
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
-class _Placed:
-    """One episode and the data file that it goes to."""
+class Written:
+    """What was written.
 
-    number: int
-    chunk_index: int
-    file_index: int
-    start: int
-    stop: int
+    Attributes:
+        episodes: Number of episodes in the dataset.
+        frames: Number of rows.
+        fps: Rows per second.
+        kept: Episodes that an older build had made.
+        linked: Files that are hard links to those of an older build.
+        megabytes: Size of the dataset.
+    """
+
+    episodes: int
+    frames: int
+    fps: int
+    kept: int
+    linked: tuple[str, ...]
+    megabytes: float
 
 
-def write(dataset: Dataset, path: str | Path, extra: dict[str, Any] | None = None) -> None:
-    """Write a dataset; equal datasets give equal bytes (with the same pyarrow).
+def write(
+    source: RowSource, path: str | Path, settings: Settings | None = None, about: dict[str, Any] | None = None
+) -> Written:
+    """Write a dataset; equal sources and settings give equal bytes (with the same libraries).
+
+    A dataset that is already there and was made with equal settings lends the episodes whose identities are unchanged.
+    What comes out is the same, byte for byte, as without it.
 
     Args:
-        dataset: What to write.
+        source: Episodes. With several workers it is sent to other processes, so it must be picklable and small.
         path: Folder to make. A dataset that is already there is replaced when the new one is complete.
-        extra: What else `meta/armature.json` should say, e.g. which recorded channel the actions are.
+        settings: How to write.
+        about: What `meta/armature.json` should say under `build`, e.g. which recorded channel the actions are.
 
     Raises:
-        DatasetError: The folder holds something else than a dataset of ours, a column is not a vector, or the disk is
-            full or not writable. What was there stays.
+        DatasetError: There is no episode, the folder holds something else than a dataset of ours, another process is
+            writing it, rows do not fit the schema, or the disk is full or not writable. What was there stays.
+        ArmatureError: An episode cannot be read. What was there stays.
     """
-    path = Path(path)
+    path, settings = Path(path), settings or Settings()
+    layout.check_schema(source.schema, settings.encoding)
+    if len(source) == 0:
+        raise DatasetError(f"There is no episode to write to {path}; a dataset needs at least one.")
     _refuse_foreign(path)
-    for spec in required_columns(dataset.specs).values():
-        if len(spec.shape) != 1:
-            raise DatasetError(f"Only vectors can be written, {spec.key!r} has shape {spec.shape}.")
+    busy = DatasetError(f"Another process is writing {path}. Wait for it, or stop it.")
     try:
-        with atomic.replaced_folder(path) as part:
-            _write_into(part, dataset, extra or {})
+        with atomic.locked(path, busy), atomic.replaced_folder(path) as part:
+            return _Writing(source, settings, part, path).run(about or {})
     except OSError as error:
         raise DatasetError(
             f"{path} cannot be written: {error.strerror or error}. What was there before is unchanged; make room or "
             "choose another folder."
         ) from error
-
-
-def _write_into(part: Path, dataset: Dataset, extra: dict[str, Any]) -> None:
-    indices = _index_columns(dataset)
-    columns = {**dataset.columns, **indices}
-    placed = list(_placed(dataset, columns))
-    _write_data(part, columns, placed)
-    _write_episodes(part, dataset.specs.task, columns, placed)
-    _write_tasks(part, dataset.specs.task)
-    stats = {**dataset.stats, **statistics.of_columns(indices)}
-    _write_json(part / "meta/stats.json", {key: _listed(stat) for key, stat in stats.items()})
-    _write_json(part / ARMATURE, {**ARMATURE_FORMAT, "environment": dataset.specs.to_json(), **extra})
-    _write_json(part / "meta/info.json", _info(dataset, columns))
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -97,127 +149,94 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def _index_columns(dataset: Dataset) -> dict[str, np.ndarray]:
-    lengths, frames = dataset.episode_lengths, np.arange(len(dataset))
-    frame_index = frames - np.repeat(dataset.episode_starts, lengths)
-    columns = {
-        "timestamp": frame_index / dataset.fps,
-        "frame_index": frame_index,
-        "episode_index": np.repeat(np.arange(len(lengths)), lengths),
-        "index": frames,
-        "task_index": np.zeros(len(dataset)),
-    }
-    return {key: columns[key].astype(dtype) for key, dtype in INDEX_TYPES.items()}
+class _Writing:
+    """One dataset that is being written into `part`."""
+
+    def __init__(self, source: RowSource, settings: Settings, part: Path, old: Path) -> None:
+        self._source, self._settings, self._part = source, settings, part
+        self._fps = frames_per_second(source.schema.specs)
+        self._digest = settings.digest(source)
+        self._previous = lerobot_previous.opened(old, self._digest, list(source.schema.pictures))
+
+    def run(self, about: dict[str, Any]) -> Written:
+        previous = self._previous
+        identities = [self._source.identity(number) for number in range(len(self._source))]
+        olds = [previous.episode(identity) if previous else None for identity in identities]
+        fresh = [number for number, old in enumerate(olds) if old is None]
+        scratch = self._part / _SCRATCH
+        scratch.mkdir()
+        job = Job(self._source, self._settings.encoding, self._fps, scratch)
+        bar = tqdm(olds, unit="episode", desc="building", disable=not self._settings.progress)
+        with contextlib.closing(encoded(job, fresh, self._settings.workers)) as made, self._files() as files:
+            for old, identity in zip(bar, identities, strict=True):
+                if old is None:
+                    files.add(next(made), identity)
+                else:
+                    files.keep(old)
+            files.finish()
+        shutil.rmtree(scratch)
+        self._write_meta(files, about)
+        size = sum(path.stat().st_size for path in self._part.rglob("*") if path.is_file())
+        kept = len(olds) - len(fresh)
+        return Written(len(olds), files.frames, self._fps, kept, tuple(files.linked), size / 1e6)
+
+    def _files(self) -> EpisodeFiles:
+        settings = self._settings
+        sizes = (settings.data_file_mb, settings.video_file_mb)
+        data, videos = (Limits(megabytes * 1e6, settings.chunk_files) for megabytes in sizes)
+        return EpisodeFiles(
+            self._part, self._source.schema, settings.encoding, (data, videos), self._fps, self._previous
+        )
+
+    def _write_meta(self, files: EpisodeFiles, about: dict[str, Any]) -> None:
+        part, schema = self._part, self._source.schema
+        data = sorted((part / "data").rglob("*.parquet"))
+        stats = {**lerobot_tables.of_files(data, schema), **files.picture_statistics()}
+        layout.write_json(part / layout.STATS, {key: lerobot_tables.listed(stat) for key, stat in stats.items()})
+        pq.write_table(layout.tasks_table(files.tasks), layout.made(part / layout.TASKS))
+        layout.write_json(part / layout.FILES, self._digests(set(files.linked)))
+        armature = {
+            **ARMATURE_FORMAT,
+            "environment": schema.specs.to_json(),
+            "extras": [spec.to_json() for spec in schema.extras.values()],
+            "notes": schema.notes,
+            "encoding": self._settings.encoding.resolved(),
+            "settings": self._digest,
+            "build": about,
+        }
+        layout.write_json(part / ARMATURE, armature)
+        layout.write_json(part / layout.INFO, self._info(files))
+
+    def _digests(self, linked: set[str]) -> dict[str, Any]:
+        """Sizes and SHA-256 of the large files; those of links are known."""
+        known = self._previous.files if self._previous else {}
+        found = {}
+        for folder in ("data", "videos", "meta/armature/fingerprints"):
+            for path in sorted((self._part / folder).rglob("file-*")):
+                name = str(path.relative_to(self._part))
+                found[name] = known[name] if name in linked else _digest(path)
+        return found
+
+    def _info(self, files: EpisodeFiles) -> dict[str, Any]:
+        settings, schema = self._settings, self._source.schema
+        has_videos = settings.encoding.is_video and bool(schema.pictures)
+        return {
+            "codebase_version": layout.VERSION,
+            "robot_type": schema.specs.robot,
+            "total_episodes": len(self._source),
+            "total_frames": files.frames,
+            "total_tasks": len(files.tasks),
+            "chunks_size": settings.chunk_files,
+            "data_files_size_in_mb": settings.data_file_mb,
+            "video_files_size_in_mb": settings.video_file_mb,
+            "fps": self._fps,
+            "splits": {"train": f"0:{len(self._source)}"},
+            "data_path": layout.DATA_PATH,
+            "video_path": layout.VIDEO_PATH if has_videos else None,
+            "features": layout.features(schema, settings.encoding, self._fps),
+        }
 
 
-def _placed(dataset: Dataset, columns: dict[str, np.ndarray]) -> Iterator[_Placed]:
-    """Episodes in files of at most `DATA_FILE_MB` uncompressed; an episode is never split."""
-    row_bytes = sum(column[:1].nbytes for column in columns.values())
-    file_number, held = 0, 0
-    for number, (start, length) in enumerate(zip(dataset.episode_starts, dataset.episode_lengths, strict=True)):
-        if held and held + length * row_bytes > DATA_FILE_MB * 1e6:
-            file_number, held = file_number + 1, 0
-        held += int(length) * row_bytes
-        chunk_index, file_index = divmod(file_number, CHUNK_FILES)
-        yield _Placed(number, chunk_index, file_index, int(start), int(start + length))
-
-
-def _write_data(part: Path, columns: dict[str, np.ndarray], placed: list[_Placed]) -> None:
-    """One row group for each episode, as LeRobot does: reading one episode touches no other."""
-    schema = pa.schema([(key, _arrow_type(column)) for key, column in columns.items()])
-    for at in sorted({(place.chunk_index, place.file_index) for place in placed}):
-        path = _made(part / DATA_PATH.format(chunk_index=at[0], file_index=at[1]))
-        with pq.ParquetWriter(path, schema) as writer:
-            for place in placed:
-                if (place.chunk_index, place.file_index) == at:
-                    rows = [_arrow_array(column[place.start : place.stop]) for column in columns.values()]
-                    writer.write_table(pa.Table.from_arrays(rows, schema=schema))
-
-
-def _arrow_type(column: np.ndarray) -> pa.DataType:
-    """LeRobot stores vectors of one element as scalars."""
-    scalar = pa.from_numpy_dtype(column.dtype)
-    return scalar if column.ndim == 1 or column.shape[1] == 1 else pa.list_(scalar, column.shape[1])
-
-
-def _arrow_array(rows: np.ndarray) -> pa.Array:
-    flat = pa.array(np.ascontiguousarray(rows).reshape(-1))
-    width = 1 if rows.ndim == 1 else rows.shape[1]
-    return flat if width == 1 else pa.FixedSizeListArray.from_arrays(flat, width)
-
-
-def _write_episodes(part: Path, task: str, columns: dict[str, np.ndarray], placed: list[_Placed]) -> None:
-    rows = [_episode_row(task, columns, place) for place in placed]
-    table = pa.table({key: [row[key] for row in rows] for key in rows[0]})
-    pq.write_table(table, _made(part / EPISODES_PATH.format(chunk_index=0, file_index=0)))
-
-
-def _episode_row(task: str, columns: dict[str, np.ndarray], place: _Placed) -> dict[str, Any]:
-    stats = statistics.of_columns({key: column[place.start : place.stop] for key, column in columns.items()})
-    return {
-        "episode_index": place.number,
-        "tasks": [task],
-        "length": place.stop - place.start,
-        "data/chunk_index": place.chunk_index,
-        "data/file_index": place.file_index,
-        "dataset_from_index": place.start,
-        "dataset_to_index": place.stop,
-        **{f"stats/{key}/{name}": value for key, stat in stats.items() for name, value in _listed(stat).items()},
-        "meta/episodes/chunk_index": 0,
-        "meta/episodes/file_index": 0,
-    }
-
-
-def _write_tasks(part: Path, task: str) -> None:
-    """The table that pandas reads as a frame with the task as its index; LeRobot looks tasks up by that index."""
-    pandas = {
-        "index_columns": ["task"],
-        "column_indexes": [
-            {"name": None, "field_name": None, "pandas_type": "unicode", "numpy_type": "object", "metadata": None}
-        ],
-        "columns": [
-            {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy_kind, "metadata": None}
-            for name, kind, numpy_kind in (("task_index", "int64", "int64"), ("task", "unicode", "object"))
-        ],
-        "pandas_version": "2.2.0",
-    }
-    table = pa.table({"task_index": pa.array([0], pa.int64()), "task": [task]})
-    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), _made(part / "meta/tasks.parquet"))
-
-
-def _info(dataset: Dataset, columns: dict[str, np.ndarray]) -> dict[str, Any]:
-    return {
-        "codebase_version": VERSION,
-        "robot_type": dataset.specs.robot,
-        "total_episodes": len(dataset.episode_lengths),
-        "total_frames": len(dataset),
-        "total_tasks": 1,
-        "chunks_size": CHUNK_FILES,
-        "data_files_size_in_mb": DATA_FILE_MB,
-        "video_files_size_in_mb": VIDEO_FILE_MB,
-        "fps": dataset.fps,
-        "splits": {"train": f"0:{len(dataset.episode_lengths)}"},
-        "data_path": DATA_PATH,
-        "video_path": None,
-        "features": {key: _feature(dataset.specs, key, column) for key, column in columns.items()},
-    }
-
-
-def _feature(specs: EnvironmentSpecs, key: str, column: np.ndarray) -> dict[str, Any]:
-    if key in INDEX_TYPES or key in OUTCOME_TYPES:
-        return {"dtype": column.dtype.name, "shape": [1], "names": None}
-    spec = required_columns(specs)[key]
-    return {"dtype": column.dtype.name, "shape": list(spec.shape), "names": list(spec.names) or None}
-
-
-def _listed(stat: Statistics) -> dict[str, list[Any]]:
-    return {name: value.tolist() for name, value in stat.items()}
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    _made(path).write_text(json.dumps(data, indent=2) + "\n")
-
-
-def _made(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+def _digest(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

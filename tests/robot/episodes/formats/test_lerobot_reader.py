@@ -21,7 +21,7 @@ DATA, EPISODES = "data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/fil
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    lerobot_writer.write(random_dataset(), tmp_path / "dataset")
+    lerobot_writer.write(random_dataset().rows(), tmp_path / "dataset")
     return tmp_path / "dataset"
 
 
@@ -30,7 +30,7 @@ def folder(tmp_path) -> Path:
 def test_what_was_written_is_read(tmp_path_factory, lengths, seed):
     path = tmp_path_factory.mktemp("round") / "dataset"
     dataset = random_dataset(tuple(lengths), seed)
-    lerobot_writer.write(dataset, path)
+    lerobot_writer.write(dataset.rows(), path)
     found = Dataset.open(path)
     assert found.identity == dataset.identity
     assert found.specs == dataset.specs
