@@ -53,6 +53,7 @@ class Assessment:
         reasons: For each episode why to look at it, worst first; empty where nothing stands out.
         spreads: Of each frame.
         coverage: Of the whole.
+        outlier: Badness beyond which a value is named.
     """
 
     demonstrations: Demonstrations
@@ -64,6 +65,12 @@ class Assessment:
     reasons: list[list[str]]
     spreads: Spreads
     coverage: Coverage
+    outlier: float
+
+    @property
+    def told(self) -> list[str]:
+        """Measures that are worth a column: all but those that are zero for every episode."""
+        return [name for name, values in self.values.items() if np.nansum(np.abs(values)) > 0]
 
     @property
     def order(self) -> np.ndarray:
@@ -125,8 +132,8 @@ def assess(demonstrations: Demonstrations, settings: Settings | None = None) -> 
     groups = coverage.groups_of_copies(demonstrations.states, demonstrations.actions, settings.duplicate)
     frames = measures.frames_of(demonstrations, groups)
     spreads = divergence.spreads(frames, settings.k, settings.radius, settings.frames)
-    values = measures.of_episodes(demonstrations, spreads)
     kept = np.unique(groups, return_index=True)[1]  # copies do not move what is typical
+    values = measures.of_episodes(demonstrations, spreads, kept)
     typical = {name: float(np.nanmedian(column[kept])) for name, column in values.items()}
     badness = {name: badness_of(name, column, kept) for name, column in values.items()}
     reasons = [
@@ -143,6 +150,7 @@ def assess(demonstrations: Demonstrations, settings: Settings | None = None) -> 
         reasons=reasons,
         spreads=spreads,
         coverage=coverage.coverage(demonstrations.states, groups),
+        outlier=settings.outlier,
     )
 
 

@@ -61,28 +61,34 @@ def frames_of(demonstrations: Demonstrations, groups: np.ndarray) -> Frames:
     )
 
 
-def of_episodes(demonstrations: Demonstrations, spreads: Spreads) -> dict[str, np.ndarray]:
-    """Each measure of `MEASURES` that anything is known of, (E,); NaN where an episode has none."""
+def of_episodes(demonstrations: Demonstrations, spreads: Spreads, kept: np.ndarray) -> dict[str, np.ndarray]:
+    """Each measure of `MEASURES` that anything is known of, (E,); NaN where an episode has none.
+
+    Args:
+        demonstrations: What to measure.
+        spreads: Of their frames.
+        kept: Episodes that decide what is typical: one of each group of copies.
+    """
     lengths = demonstrations.lengths
     found = {
         name: divergence.of_episodes(getattr(spreads, name), lengths)
         for name in ("deviation", "divergence", "diversity", "noise", "novelty")
     }
-    found |= _motion(demonstrations) | _actions(demonstrations)
+    found |= _motion(demonstrations, kept) | _actions(demonstrations)
     found["duration_s"] = lengths * demonstrations.specs.dt_s
     found |= {name: values for name, values in demonstrations.facts.items() if name in MEASURES}
     return {name: found[name] for name in MEASURES if name in found and not np.isnan(found[name]).all()}
 
 
-def _motion(demonstrations: Demonstrations) -> dict[str, np.ndarray]:
+def _motion(demonstrations: Demonstrations, kept: np.ndarray) -> dict[str, np.ndarray]:
     """Smoothness of the tool, or of the scaled states where no element is called one."""
     dt_s, paths = demonstrations.specs.dt_s, demonstrations.path()
     if paths is None:
-        scale = Scale.of(np.concatenate(demonstrations.states))
+        scale = Scale.of(np.concatenate([demonstrations.states[i] for i in kept]))
         paths = [scale(states) for states in demonstrations.states]
     speeds = [smoothness.speed(path, dt_s) for path in paths]
-    everything = np.concatenate(speeds)
-    typical = float(np.quantile(everything, 0.9)) if len(everything) else 0.0
+    every = np.concatenate([speeds[i] for i in kept])
+    typical = float(np.quantile(every, 0.9)) if len(every) else 0.0
     return {
         "sparc": np.array([smoothness.spectral_arc_length(part, dt_s) for part in speeds]),
         "ldlj": np.array([smoothness.log_dimensionless_jerk(path, dt_s) for path in paths]),
