@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 import zstandard
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
-from mcap.records import Channel, Schema
+from mcap.records import Channel, Metadata, Schema
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, METADATA, DATA_END = 1, 2, 3, 4, 5, 6, 12, 15
@@ -23,6 +23,7 @@ DAMAGE = (McapError, EOFError, StopIteration, struct.error, ValueError, KeyError
 """Every way in which damage shows while records are read."""
 
 _HEAD = struct.Struct("<BQ")
+HEAD_BYTES = _HEAD.size
 _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQII")
 MAX_CHUNK_BYTES = 1 << 31
@@ -53,6 +54,7 @@ def records(file: BinaryIO) -> Iterator[Record]:
 
     Raises:
         EOFError: The file ends within a record.
+        ValueError: What follows is no record.
     """
     size = file.seek(0, os.SEEK_END)
     offset = file.seek(len(MAGIC))
@@ -63,10 +65,18 @@ def records(file: BinaryIO) -> Iterator[Record]:
         opcode, length = _HEAD.unpack(head)
         if length > size - offset - _HEAD.size:
             raise EOFError(f"a record at byte {offset} would end behind the file")
+        if opcode == 0:
+            raise ValueError(f"no record begins at byte {offset}")
         yield Record(offset, opcode, file.read(length))
         if opcode == FOOTER:
             return
         offset += _HEAD.size + length
+
+
+def metadata_of(content: bytes) -> tuple[str, dict[str, str]]:
+    """Name and strings of a metadata record."""
+    record = Metadata.read(stream(content))
+    return record.name, record.metadata
 
 
 def unpacked(content: bytes) -> bytes:
@@ -103,11 +113,16 @@ def chunk_at(file: BinaryIO, offset: int) -> bytes:
 
 
 class Chunks:
-    """Reads messages out of chunks, and remembers the channels that earlier chunks declared."""
+    """Reads messages out of chunks, and remembers the channels that earlier chunks declared.
+
+    Attributes:
+        declared: Channel and schema of every topic so far.
+    """
 
     def __init__(self) -> None:
-        self._schemas: dict[int, str] = {}
+        self._schemas: dict[int, Schema] = {}
         self._channels: dict[int, tuple[str, str]] = {}
+        self.declared: dict[str, tuple[Channel, Schema]] = {}
 
     def messages(self, chunk: Record) -> Iterator[Logged]:
         """Messages of one chunk, in the order in which they were written.
@@ -132,12 +147,15 @@ class Chunks:
 
     def _declare(self, opcode: int, content: bytes) -> None:
         if opcode == SCHEMA:
-            schema = Schema.read(_stream(content))
-            self._schemas[schema.id] = schema.name
+            schema = Schema.read(stream(content))
+            self._schemas[schema.id] = schema
         elif opcode == CHANNEL:
-            channel = Channel.read(_stream(content))
-            self._channels[channel.id] = (channel.topic, self._schemas[channel.schema_id])
+            channel = Channel.read(stream(content))
+            declared = self._schemas[channel.schema_id]
+            self._channels[channel.id] = (channel.topic, declared.name)
+            self.declared[channel.topic] = (channel, declared)
 
 
-def _stream(content: bytes) -> ReadDataStream:
+def stream(content: bytes) -> ReadDataStream:
+    """What `mcap` reads a record from."""
     return ReadDataStream(BytesIO(content))

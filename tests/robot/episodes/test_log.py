@@ -348,11 +348,16 @@ def test_an_episode_needs_messages_and_as_many_as_steps(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_what_is_left_without_an_end_stays_for_recovery(tmp_path):
-    path, part = tmp_path / "episode.mcap", tmp_path / "episode.mcap.part"
-    with pytest.raises(SpecError), LogWriter(path, timed_header()) as log:
+def fail_midway(path: Path) -> None:
+    with LogWriter(path, timed_header()) as log:
         log.vector(STATE_TOPIC, 1, np.zeros(2))
         log.vector(STATE_TOPIC, 2, np.zeros(3))
+
+
+def test_what_is_left_without_an_end_stays_for_recovery(tmp_path):
+    path, part = tmp_path / "episode.mcap", tmp_path / "episode.mcap.part"
+    with pytest.raises(SpecError):
+        fail_midway(path)
     assert list(tmp_path.iterdir()) == [part]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("log of")]
     with pytest.raises(EpisodeError, match=r"part was left by a recorder that was killed\. Make an episode of it with"):
