@@ -74,7 +74,7 @@ def build(config: BuildConfig) -> Dataset:
     if failures:
         print(f"{failures} of the {len(episodes)} episodes ended without success and are part of it.", file=sys.stderr)
     dataset = Dataset.from_episodes(specs, [_columns(episode, config.label) for episode in episodes])
-    lerobot_writer.write(dataset, config.out, _provenance(paths, episodes, config.label))
+    lerobot_writer.write(dataset.rows(), config.out, about=_provenance(paths, episodes, config.label))
     return dataset
 
 
