@@ -145,7 +145,7 @@ def test_names_chosen_for_the_state(tmp_path):
     assert source.schema.specs.observation["observation.state"].shape == (12,)
     robomimic_writer.write(source, tmp_path / "b.hdf5")
     assert differences(path, tmp_path / "b.hdf5") == []
-    with pytest.raises(UnknownNameError, match="robot0_eef_poss.*robot0_eef_pos"):
+    with pytest.raises(UnknownNameError, match=r"robot0_eef_poss.*robot0_eef_pos"):
         RobomimicSource(path, Given(state=("robot0_eef_poss",)))
 
 
