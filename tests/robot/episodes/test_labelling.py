@@ -1,5 +1,3 @@
-import os
-
 import pytest
 from mcap.reader import make_reader
 
@@ -74,8 +72,8 @@ def test_what_cannot_be_labelled_stays_as_it_is(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(EpisodeError, match="cannot be labelled: No space left on"):
-        patch.setattr(os, "fsync", full)
+    monkeypatch.setattr("robot.episodes.labelling.atomic.publish", full)
+    with pytest.raises(EpisodeError, match="cannot be labelled: No space left on"):
         amended(path, success=True)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

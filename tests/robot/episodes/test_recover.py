@@ -202,7 +202,7 @@ def test_what_cannot_be_recovered_is_named(tmp_path):
     kept = part.rename(tmp_path / "kept")
     write_timed(path)
     kept.rename(part)
-    with pytest.raises(EpisodeError, match="is there already, and .*part would take its name"):
+    with pytest.raises(EpisodeError, match=r"is there already, and .*part would take its name"):
         recover(part, path)
     assert part.exists()
 
@@ -215,7 +215,7 @@ def test_a_full_disk_leaves_the_unfinished_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("robot.episodes.recover.atomic.publish", full)
-    with pytest.raises(EpisodeError, match="cannot be written: No space left on device.*is as it was"):
+    with pytest.raises(EpisodeError, match=r"cannot be written: No space left on device.*is as it was"):
         recover(part, tmp_path / "episode-000001.mcap")
     assert part.read_bytes() == before
     assert list(tmp_path.iterdir()) == [part]
