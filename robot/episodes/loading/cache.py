@@ -132,28 +132,27 @@ class FrameCache:
         """Remove the least recently used entries until `needed` more bytes fit."""
         if not needed:
             return
-        leased = self._leased()
         self._sweep()
-        entries = self.entries()
-        held = sum(entry.size for entry in entries)
-        free = shutil.disk_usage(self.root).free
-        for entry in entries:
-            if held + needed <= self.limit_bytes and free >= needed + _SPARE_BYTES:
-                return
-            if entry.path.stem not in leased:
-                entry.path.unlink(missing_ok=True)
-                held, free = held - entry.size, free + entry.size
-        if held + needed > self.limit_bytes:
+        leased, entries = self._leased(), self.entries()
+        held, free = sum(entry.size for entry in entries), shutil.disk_usage(self.root).free
+        removable = [entry for entry in entries if entry.path.stem not in leased]
+        least = held - sum(entry.size for entry in removable)
+        if least + needed > self.limit_bytes:
             raise DatasetError(
                 f"The decoded pictures of this dataset take {_gb(total)}, {_gb(needed)} of it new, and {self.root} may "
-                f"hold {_gb(self.limit_bytes)}, of which {_gb(held)} are in use. Decode smaller pictures, or raise the "
-                f"bound: {LIMIT_GB}={(held + needed) / 1e9 + 1:.0f}."
+                f"hold {_gb(self.limit_bytes)}, of which {_gb(least)} are in use. Decode smaller pictures, or raise "
+                f"the bound: {LIMIT_GB}={(least + needed) / 1e9 + 1:.0f}."
             )
-        if free < needed + _SPARE_BYTES:
+        if free + held - least < needed + _SPARE_BYTES:
             raise DatasetError(
-                f"Decoding needs {_gb(needed + _SPARE_BYTES)} in {self.root}, and {_gb(free)} are free there. Make "
-                f"room, decode smaller pictures, or name a folder on a larger disk: {ROOT}=/path."
+                f"Decoding needs {_gb(needed + _SPARE_BYTES)} in {self.root}, and {_gb(free + held - least)} are free "
+                f"there. Make room, decode smaller pictures, or name a folder on a larger disk: {ROOT}=/path."
             )
+        for entry in removable:
+            if held + needed <= self.limit_bytes and free >= needed + _SPARE_BYTES:
+                break
+            entry.path.unlink(missing_ok=True)
+            held, free = held - entry.size, free + entry.size
 
     def _leased(self) -> set[str]:
         """Digests that living processes read; removes the leases of dead ones."""
