@@ -37,15 +37,31 @@ class LeRobotSource:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.files = Files.read(root)
-        if not self.files.episodes:
+        files = Files.read(root)
+        if not files.episodes:
             raise DatasetError(f"{root} holds no episodes.")
-        self.files.check_counters()
-        found = meaning(self.files, opened(self.files.episodes[0].data).schema_arrow)
+        files.check_counters()
+        self._begin(files)
+
+    @classmethod
+    def of(cls, files: Files) -> "LeRobotSource":
+        """A source of files whose counters nobody checks: `armature dataset validate` reads what it can."""
+        source = cls.__new__(cls)
+        source._begin(files)
+        return source
+
+    def _begin(self, files: Files) -> None:
+        self.files = files
+        paths = [path for path in files.data_files if path.exists()] or list(files.data_files)
+        found = meaning(files, opened(paths[0]).schema_arrow)
         self.schema, self.stored, self.left_out = found.schema, found.stored, found.left_out
         self._file: tuple[Path, pq.ParquetFile] | None = None
-        self._videos: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
         self._group: tuple[Path, tuple[int, ...], pa.Table] | None = None
+        self._videos: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process it opens the folder there."""
+        return LeRobotSource, (self.files.root,)
 
     def __len__(self) -> int:
         return len(self.files.episodes)
