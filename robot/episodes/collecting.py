@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from robot.contract import Environment, EnvironmentSpecs, Policy
 from robot.episodes.episode import Header
@@ -19,22 +19,20 @@ from robot.loop import Disturbance, rollout
 from robot.processes import cause_of_end, end, started_quietly
 
 
-@dataclass(frozen=True)
-class Demonstration:
-    """Who shows what, and where.
+class Attempting(Protocol):
+    """What a worker process makes for itself, and then makes attempts with."""
 
-    Attributes:
-        environment: The world.
-        policy: The demonstrator.
-        noise: Disturbance of an episode by its seed.
-    """
+    @property
+    def environment(self) -> Environment:
+        """The world that attempts are made in."""
+        ...
 
-    environment: Environment
-    policy: Policy
-    noise: Callable[[int], Disturbance]
+    def attempt(self, job: "Job", number: int) -> "Attempt":
+        """Make attempt `number` and write its file into `job.folder`. Raises `ArmatureError`."""
+        ...
 
 
-Setup = Callable[[], Demonstration]
+Setup = Callable[[], Attempting]
 """Called once in each worker process: a function of a module, or a `functools.partial` of one."""
 
 
@@ -64,6 +62,31 @@ class Attempt:
     number: int
     path: Path
     success: bool
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """Who shows what, and where.
+
+    Attributes:
+        environment: The world.
+        policy: The demonstrator.
+        noise: Disturbance of an episode by its seed.
+    """
+
+    environment: Environment
+    policy: Policy
+    noise: Callable[[int], Disturbance]
+
+    def attempt(self, job: Job, number: int) -> Attempt:
+        """Attempt `number` begins from `job.seed + number`."""
+        path, seed = job.folder / f"attempt-{number:06d}.mcap", job.seed + number
+        specs = self.environment.specs
+        header = Header(specs, job.source, seed=seed, attempt=number, quality=job.quality)
+        with EpisodeWriter(path, header) as writer:
+            rollout(self.environment, self.policy, seed, self.noise(seed), writer.write)
+            result = writer.finish()
+        return Attempt(number, path, result.success_final)
 
 
 class Collectors:
@@ -183,11 +206,11 @@ def _work(job: Job, connection: Connection) -> None:
         connection.send_bytes(json.dumps(message).encode())
 
     try:
-        demonstration = job.setup()
-        tell(specs=demonstration.environment.specs.to_json())
+        attempting = job.setup()
+        tell(specs=attempting.environment.specs.to_json())
         while True:
             number = int(connection.recv_bytes())
-            attempt = _attempt(job, demonstration, number)
+            attempt = attempting.attempt(job, number)
             tell(number=attempt.number, path=str(attempt.path), success=attempt.success)
     except (EOFError, BrokenPipeError):
         return  # the recorder has ended, and nobody else would listen
@@ -195,13 +218,3 @@ def _work(job: Job, connection: Connection) -> None:
         tell(error=str(error))
     except Exception:
         tell(error=f"a defect in the demonstrator or the world.\n{traceback.format_exc()}")
-
-
-def _attempt(job: Job, demonstration: Demonstration, number: int) -> Attempt:
-    path, seed = job.folder / f"attempt-{number:06d}.mcap", job.seed + number
-    specs = demonstration.environment.specs
-    header = Header(specs, job.source, seed=seed, attempt=number, quality=job.quality)
-    with EpisodeWriter(path, header) as writer:
-        rollout(demonstration.environment, demonstration.policy, seed, demonstration.noise(seed), writer.write)
-        result = writer.finish()
-    return Attempt(number, path, result.success_final)
