@@ -62,8 +62,16 @@ def demonstrations(episodes: int = 12, frames: int = 20) -> Dataset:
 
 def train_config(out: Path, head: str = "diffusion", **changes: Any) -> TrainConfig:
     policy = changes.pop("policy", None) or HEADS[head]()
-    values = {"steps": 6, "batch_size": 16, "lr": 1e-3, "log_every": 2, "save_every": 3, "threads": 1} | changes
-    return TrainConfig(policy=policy, dataset="unused", out=str(out), **values)
+    values = {
+        "dataset": "unused",
+        "steps": 6,
+        "batch_size": 16,
+        "lr": 1e-3,
+        "log_every": 2,
+        "save_every": 3,
+        "threads": 1,
+    } | changes
+    return TrainConfig(policy=policy, out=str(out), **values)
 
 
 def trained(out: Path, head: str = "diffusion", **changes: Any) -> Path:

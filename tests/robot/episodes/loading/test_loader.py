@@ -1,4 +1,5 @@
 import gc
+import itertools
 import os
 import shutil
 import signal
@@ -105,8 +106,7 @@ def test_a_dead_worker_is_told_of(batches):
         first, second = [worker.process.pid for worker in loader._workers]
         os.kill(second, signal.SIGKILL)
         with pytest.raises(WorkerError, match=r"Worker 1 of the loader ended .*signal SIGKILL.*memory.*fewer workers"):
-            for _ in range(5):
-                next(loader)
+            list(itertools.islice(loader, 5))
         wait_until_gone([first])
         with pytest.raises(WorkerError, match=r"has ended: Worker 1"):
             next(loader)

@@ -99,7 +99,7 @@ def test_datasets_that_differ_do_not_mix():
     with pytest.raises(DatasetError, match=r"observation.images.front: shape is \(4, 4, 3\), expected \(8, 12, 3\)"):
         Mixture([Part("data/a", first, 1.0), Part("data/b", smaller, 1.0)])
     for share in (0.0, -1.0, np.nan, np.inf):
-        with pytest.raises(DatasetError, match="share of data/a is .*above zero"):
+        with pytest.raises(DatasetError, match=r"share of data/a is .*above zero"):
             Mixture([Part("data/a", first, share)])
     with pytest.raises(DatasetError, match=r"weights of shape \(3,\) for 15 windows of data/a"):
         Mixture([Part("data/a", first, 1.0, np.ones(3))])
@@ -188,5 +188,5 @@ def test_pictures_that_nobody_wants_are_not_decoded(tmp_path):
     assert not batches.has_pictures
     assert list(tmp_path.iterdir()) == []
     without = dataclasses.replace(picture_dataset(), source=None)
-    with pytest.raises(DatasetError, match="says that it has pictures .* but not where"):
+    with pytest.raises(DatasetError, match=r"says that it has pictures .* but not where"):
         Batches.of(Mixture.of(without), Form(1, 1, 4), 0, FrameCache(tmp_path))
