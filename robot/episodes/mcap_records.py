@@ -8,7 +8,7 @@ neither where a message lies nor how far an unfinished file is sound, so the wal
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import BinaryIO, NamedTuple
 
@@ -103,13 +103,18 @@ def unpacked(content: bytes) -> bytes:
     return data
 
 
-def chunk_at(file: BinaryIO, offset: int) -> bytes:
-    """Records within the chunk whose record begins at `offset`."""
+def record_at(file: BinaryIO, offset: int) -> Record:
+    """The chunk whose record begins at `offset`."""
     file.seek(offset)
     opcode, length = _HEAD.unpack(file.read(_HEAD.size))
     if opcode != CHUNK:
         raise ValueError(f"no chunk at byte {offset}")
-    return unpacked(file.read(length))
+    return Record(offset, opcode, file.read(length))
+
+
+def chunk_at(file: BinaryIO, offset: int) -> bytes:
+    """Records within the chunk whose record begins at `offset`."""
+    return unpacked(record_at(file, offset).content)
 
 
 class Chunks:
@@ -119,10 +124,13 @@ class Chunks:
         declared: Channel and schema of every topic so far.
     """
 
-    def __init__(self) -> None:
-        self._schemas: dict[int, Schema] = {}
+    def __init__(self, schemas: Iterable[Schema] = (), channels: Iterable[Channel] = ()) -> None:
+        """Args: what is declared already, for whoever does not begin with the first chunk."""
+        self._schemas = {schema.id: schema for schema in schemas}
         self._channels: dict[int, tuple[str, str]] = {}
         self.declared: dict[str, tuple[Channel, Schema]] = {}
+        for channel in channels:
+            self._add(channel)
 
     def messages(self, chunk: Record) -> Iterator[Logged]:
         """Messages of one chunk, in the order in which they were written.
@@ -150,10 +158,12 @@ class Chunks:
             schema = Schema.read(stream(content))
             self._schemas[schema.id] = schema
         elif opcode == CHANNEL:
-            channel = Channel.read(stream(content))
-            declared = self._schemas[channel.schema_id]
-            self._channels[channel.id] = (channel.topic, declared.name)
-            self.declared[channel.topic] = (channel, declared)
+            self._add(Channel.read(stream(content)))
+
+    def _add(self, channel: Channel) -> None:
+        schema = self._schemas[channel.schema_id]
+        self._channels[channel.id] = (channel.topic, schema.name)
+        self.declared[channel.topic] = (channel, schema)
 
 
 def stream(content: bytes) -> ReadDataStream:
