@@ -19,13 +19,17 @@ class Verb:
     function: str
     summary: str
     example: str
+    variants: tuple[tuple[str, str], ...] = ()
+    """What on the command line makes it another thing, and the YAML that holds the keys of that."""
 
 
 VERBS = {
     "record": Verb(
         "robot.episodes.record:main",
-        "run a demonstrator in the world and write one MCAP file per episode",
-        "armature record env=lift source=expert episodes=50",
+        "write one MCAP file per episode, of a demonstrator in the world or of an arm behind a bridge",
+        "armature record env=lift source=expert episodes=50\n"
+        "  armature record source=bridge bridge=tcp://127.0.0.1:5555 cameras=[front] task='Lift it.' out=data/real",
+        (("source=bridge", "record_bridge"),),
     ),
     "build": Verb(
         "robot.episodes.build:main",
@@ -131,6 +135,11 @@ VERBS = {
         "robot.episodes.care.stats:main",
         "show the distribution of every column, as a table and plots",
         "armature dataset stats dataset=data/lift/dataset",
+    ),
+    "dataset frames": Verb(
+        "robot.episodes.loading.command:main",
+        "decode a dataset's pictures ahead of a training; see what decoded pictures take, or remove them",
+        "armature dataset frames dataset=data/lift/dataset",
     ),
     "dataset merge": Verb(
         "robot.episodes.care.merge:main",
@@ -240,6 +249,8 @@ def _verb_help(name: str, verb: Verb) -> str:
         "",
         described(name.replace(" ", "_")),
     ]
+    for choice, yaml in verb.variants:
+        lines += ["", f"with {choice}:", "", described(yaml)]
     return "\n".join(lines)
 
 

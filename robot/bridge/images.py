@@ -132,6 +132,13 @@ def checked(frame: Frame, stream: ImageStream) -> Stamp:
     return Stamp(frame.boot_id, frame.session, frame.sequence, frame.t_exec_ns, frame.t_send_ns)
 
 
+def content(frame: Frame, stream: ImageStream) -> bytes | np.ndarray:
+    """A picture that `checked` let pass as it came: the bytes of a JPEG, or RGB, uint8, (H, W, 3), read-only."""
+    if stream.encoding == "jpeg":
+        return frame.payload[_SHAPE.size :]
+    return np.frombuffer(frame.payload, np.uint8, offset=_SHAPE.size).reshape(stream.height, stream.width, 3)
+
+
 def pixels(frame: Frame, stream: ImageStream) -> np.ndarray:
     """RGB, uint8, (H, W, 3), of a frame that `checked` let pass.
 

@@ -17,11 +17,16 @@ from robot.contract import EnvironmentSpecs
 from robot.episodes import atomic, folder
 from robot.episodes.collecting import Attempt, Collectors, Demonstration, Job, Setup
 from robot.episodes.log_reader import EpisodeReader
+from robot.episodes.pictures import Encoding
 from robot.errors import ConfigError, EpisodeError, unknown_name
 from robot.sim.config import ENV_SCHEMAS, EnvConfig
 from robot.sim.experts.quality import QUALITIES
 
 SUCCESS, ALL = "success", "all"
+BRIDGE = "bridge"
+"""The source that is no world of ours: see `robot.episodes.bridge_recording`."""
+ENV = "env"
+"""Name of the note, in an episode's header, of the simulated world that it was recorded in."""
 HOPELESS_FAILURES = 50
 """Failures in a row after which a recording gives up."""
 
@@ -37,6 +42,7 @@ class RecordConfig:
     seed: int
     workers: int
     keep: str
+    codec: str
     out: str
 
     def __post_init__(self) -> None:
@@ -45,8 +51,9 @@ class RecordConfig:
                 raise ConfigError(f"{key} is {getattr(self, key)}, expected at least {least}.")
         if self.keep not in (SUCCESS, ALL):
             raise unknown_name("choice of keep", self.keep, (SUCCESS, ALL))
+        Encoding(self.codec)
         if self.source not in SOURCES:
-            raise unknown_name("source", self.source, SOURCES)
+            raise unknown_name("source", self.source, (*SOURCES, BRIDGE))
         if self.quality not in QUALITIES:
             raise unknown_name("quality", self.quality, QUALITIES)
         if QUALITIES[self.quality].fails and self.keep == SUCCESS:
@@ -85,7 +92,12 @@ SOURCES: dict[str, Callable[[EnvConfig, str], Demonstration]] = {"expert": scrip
 
 
 def main(overrides: list[str]) -> int:
-    """Run the verb."""
+    """Run the verb. What is recorded from a bridge has keys of its own (`configs/record_bridge.yaml`)."""
+    from_bridge = [text for text in overrides if text.replace('"', "").replace("'", "") == f"source={BRIDGE}"]
+    if from_bridge:
+        from robot.episodes import bridge_recording
+
+        return bridge_recording.main([text for text in overrides if text not in from_bridge])
     config = load("record", RecordConfig, overrides, {"env": ENV_SCHEMAS})
     summary = record(config, partial(SOURCES[config.source], config.env, config.quality))
     print(
@@ -149,7 +161,8 @@ class _Recording:
     def run(self, setup: Setup) -> None:
         """Record what is missing."""
         config = self._config
-        job = Job(setup, self._out / folder.ATTEMPTS, config.seed, config.source, config.quality)
+        notes, encoding = {ENV: asdict(config.env)}, Encoding(config.codec)
+        job = Job(setup, self._out / folder.ATTEMPTS, config.seed, config.source, config.quality, notes, encoding)
         missing = config.episodes - self.episodes
         with Collectors(job, min(config.workers, missing)) as collectors:
             specs = collectors.specs()  # the bar begins when the workers do, for the sake of its ETA
