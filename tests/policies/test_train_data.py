@@ -68,7 +68,7 @@ def test_a_dataset_is_a_folder_or_folders_or_shares(folders: tuple[str, str]) ->
 )
 def test_other_datasets_are_refused(dataset: Any, says: str, folders: tuple[str, str]) -> None:
     if isinstance(dataset, dict):
-        dataset = {folders[0]: share for share in dataset.values()}
+        dataset = {folders[0]: dataset["A"]} if dataset else {}
     with pytest.raises(ConfigError, match=says):
         opened(configured(dataset=dataset))
 
@@ -100,7 +100,7 @@ def test_a_worker_that_dies_costs_no_step(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(loader_module._Worker, "receive", killing)
     config = train_config(tmp_path / "run", steps=8, save_every=100, workers=1)
-    with pytest.raises(WorkerError, match="Worker 0 of the loader ended.*SIGKILL"):
+    with pytest.raises(WorkerError, match=r"Worker 0 of the loader ended.*SIGKILL"):
         # What the worker had made ahead is still read.
         train(config, demonstrations(), lambda: False)
     reached = checkpoint.load_training(checkpoint.locate(tmp_path / "run")).numbers["step"]
@@ -115,7 +115,7 @@ def test_samplers_are_told_and_belong_to_the_run(folders: tuple[str, str], tmp_p
         configured(sampler="topq")
     with pytest.raises(ConfigError, match="temperature"):
         configured(sampler="return", sampler_temperature=0.0)
-    with pytest.raises(DatasetError, match="neither 'next.reward' nor 'next.success'"):
+    with pytest.raises(DatasetError, match=r"neither 'next.reward' nor 'next.success'"):
         opened(configured(dataset=folders[0], sampler="return"))
     run = trained(tmp_path / "run")
     with pytest.raises(CheckpointError, match="sampler was uniform, now return"):

@@ -139,14 +139,15 @@ class FrameCache:
         least = held - sum(entry.size for entry in removable)
         if least + needed > self.limit_bytes:
             raise DatasetError(
-                f"The decoded pictures of this dataset take {_gb(total)}, {_gb(needed)} of it new, and {self.root} may "
-                f"hold {_gb(self.limit_bytes)}, of which {_gb(least)} are in use. Decode smaller pictures, or raise "
-                f"the bound: {LIMIT_GB}={(least + needed) / 1e9 + 1:.0f}."
+                f"The decoded pictures of this dataset take {readable(total)}, {readable(needed)} of it new, and "
+                f"{self.root} may hold {readable(self.limit_bytes)}, of which {readable(least)} are in use. Decode "
+                f"smaller pictures, or raise the bound: {LIMIT_GB}={(least + needed) / 1e9 + 1:.0f}."
             )
         if free + held - least < needed + _SPARE_BYTES:
             raise DatasetError(
-                f"Decoding needs {_gb(needed + _SPARE_BYTES)} in {self.root}, and {_gb(free + held - least)} are free "
-                f"there. Make room, decode smaller pictures, or name a folder on a larger disk: {ROOT}=/path."
+                f"Decoding needs {readable(needed + _SPARE_BYTES)} in {self.root}, and {readable(free + held - least)} "
+                "are free there. Make room, decode smaller pictures, or name a folder on a larger disk: "
+                f"{ROOT}=/path."
             )
         for entry in removable:
             if held + needed <= self.limit_bytes and free >= needed + _SPARE_BYTES:
@@ -284,5 +285,6 @@ def _limit_from_environment() -> int:
     return int(limit * 1e9)
 
 
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
+def readable(size: int) -> str:
+    """A number of bytes for people."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

@@ -241,7 +241,7 @@ def test_a_disk_that_is_too_small_is_told_of_before(cache, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12, 12 * 10**6))
     source = picture_source()
-    with pytest.raises(DatasetError, match=r"Decoding needs 0.07 GB in .*, and 0.01 GB are free.*ARMATURE_CACHE="):
+    with pytest.raises(DatasetError, match=r"Decoding needs 67.1 MB in .*, and 12.0 MB are free.*ARMATURE_CACHE="):
         decode(source, cache)
     assert source.was_read == []
     assert cache.entries() == []
@@ -272,7 +272,7 @@ def test_the_least_recently_used_go_first_and_never_those_in_use(cache):
     decode(third, small)
     kept = {entry.path for entry in small.entries()}
     assert kept == {*entries_of(first, None, cache), *entries_of(third, None, cache)}
-    with pytest.raises(DatasetError, match=r"may hold 0.00 GB, of which .* are in use.*ARMATURE_CACHE_GB=1"):
+    with pytest.raises(DatasetError, match=r"may hold 0.0 MB, of which 0.0 MB are in use.*ARMATURE_CACHE_GB=1"):
         decode(picture_source([50], seed=4), small)
     assert {entry.path for entry in small.entries()} == kept  # nothing goes for what does not fit anyway
     del held
