@@ -4,7 +4,7 @@ import json
 import multiprocessing
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 from robot.contract import Environment, EnvironmentSpecs, Policy
 from robot.episodes.episode import Header
 from robot.episodes.log import EpisodeWriter
+from robot.episodes.pictures import Encoding
 from robot.errors import ArmatureError, EpisodeError
 from robot.loop import Disturbance, rollout
 from robot.processes import cause_of_end, end, started_quietly
@@ -46,6 +47,8 @@ class Job:
         seed: Attempt i begins from `seed + i`.
         source: Name of the demonstrator, for the header.
         quality: Quality of its demonstrations, for the header.
+        notes: What else belongs to every episode, for the header, e.g. which world it is.
+        encoding: How pictures are written.
     """
 
     setup: Setup
@@ -53,6 +56,8 @@ class Job:
     seed: int
     source: str
     quality: str
+    notes: dict[str, Any] = field(default_factory=dict)
+    encoding: Encoding = field(default_factory=Encoding)
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,8 @@ class Demonstration:
         """Attempt `number` begins from `job.seed + number`."""
         path, seed = job.folder / f"attempt-{number:06d}.mcap", job.seed + number
         specs = self.environment.specs
-        header = Header(specs, job.source, seed=seed, attempt=number, quality=job.quality)
-        with EpisodeWriter(path, header) as writer:
+        header = Header(specs, job.source, seed=seed, attempt=number, quality=job.quality, notes=job.notes)
+        with EpisodeWriter(path, header, job.encoding) as writer:
             rollout(self.environment, self.policy, seed, self.noise(seed), writer.write)
             result = writer.finish()
         return Attempt(number, path, result.success_final)

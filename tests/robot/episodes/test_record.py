@@ -17,6 +17,8 @@ from robot.episodes.log_reader import EpisodeReader
 from robot.episodes.record import RecordConfig, main, record
 from robot.errors import ConfigError, EpisodeError, UnknownNameError
 from robot.loop import rollout
+from robot.sim import make
+from robot.sim.config import EnvConfig
 from tests.robot.episodes.fakes import (
     STATE,
     BrokenPusher,
@@ -37,7 +39,7 @@ def demonstration(policy=PointPusher, **world) -> Demonstration:
 
 def config(out: Path, **changes) -> RecordConfig:
     values = {"source": "expert", "quality": "noisy", "episodes": 5, "seed": 0, "workers": 1, "keep": "success"}
-    return RecordConfig(**{**values, "out": str(out), **changes})
+    return RecordConfig(**{**values, "codec": "jpeg", "out": str(out), **changes})
 
 
 def content(out: Path) -> list[tuple]:
@@ -208,6 +210,8 @@ def test_wrong_settings_are_refused():
         main(["source=human"])
     with pytest.raises(UnknownNameError, match=r"Unknown quality 'nosy'\. Did you mean 'noisy'.*clean.*failing"):
         main(["quality=nosy"])
+    with pytest.raises(UnknownNameError, match=r"Unknown codec of pictures 'jpg'"):
+        main(["codec=jpg"])
     with pytest.raises(ConfigError, match=r"quality=failing mostly fail.* keep=success drops those: add keep=all"):
         main(["quality=failing"])
 
@@ -277,6 +281,27 @@ def test_a_killed_recorder_is_resumed(tmp_path, recorded):
     both = min(5, held + 2)
     assert content(out)[:both] == content(recorded)[:both]
     assert not (out / ".attempts").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.gl
+def test_pictures_are_recorded_with_every_step(tmp_path):
+    """PNG loses nothing: the pictures are those of the world that is played again."""
+    cameras = ["env.cameras.names=[agentview]", "env.cameras.height=32", "env.cameras.width=40"]
+    arguments = ["env=lift", "quality=clean", "episodes=1", "workers=1", "codec=png", f"out={tmp_path}", *cameras]
+    assert main(arguments) == 0
+    episode = EpisodeReader(folder.finished(tmp_path)[0]).read()
+    env = EnvConfig(**episode.header.notes["env"])
+    assert env.cameras.names == ["agentview"]
+    world = make(env)
+    seen, _ = world.reset(seed=episode.header.seed)
+    recorded = episode.pictures["/observation/images/agentview"].pictures
+    commanded = episode.channels["/action/commanded"].values
+    assert len(recorded) == len(commanded) == episode.result.steps
+    for picture, action in zip(recorded, commanded, strict=True):
+        np.testing.assert_array_equal(picture, seen["observation.images.agentview"])
+        seen, *_ = world.step(action)
+    world.close()
 
 
 @pytest.mark.slow
