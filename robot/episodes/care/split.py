@@ -17,7 +17,6 @@ from robot.episodes.formats.lerobot_reader import LeRobotSource
 from robot.episodes.formats.lerobot_writer import Written
 from robot.errors import ConfigError, DatasetError, unknown_name
 
-
 PARTS = {"train": 0.9, "valid": 0.1}
 """Parts where none are named."""
 

@@ -56,7 +56,7 @@ class LeRobotSource:
         found = meaning(files, opened(paths[0]).schema_arrow)
         self.schema, self.stored, self.left_out = found.schema, found.stored, found.left_out
         self._file: tuple[Path, pq.ParquetFile] | None = None
-        self._group: tuple[Path, tuple[int, ...], pa.Table] | None = None
+        self._group: tuple[Path, tuple[int, ...], tuple[str, ...], pa.Table] | None = None
         self._videos: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -86,10 +86,16 @@ class LeRobotSource:
             DatasetError: It is damaged; the message names the file.
         """
         place = self._place(number)
-        table = self._table(place)
+        table = self._table(place, tuple(self.schema.pictures))
         columns = {key: self._column(place, table, spec) for key, spec in self.schema.columns.items()}
         pictures = {key: self._pictures(place, table, spec) for key, spec in self.schema.pictures.items()}
         return Rows(columns, pictures, self._task(place, table), self.origin(number), self.subsets_of(number))
+
+    def columns(self, number: int) -> dict[str, np.ndarray]:
+        """The columns of episode `number`, without looking at its pictures."""
+        place = self._place(number)
+        table = self._table(place, ())
+        return {key: self._column(place, table, spec) for key, spec in self.schema.columns.items()}
 
     def origin(self, number: int) -> dict[str, Any]:
         """What is known of where an episode comes from."""
@@ -150,17 +156,18 @@ class LeRobotSource:
                 found.append(group)
         return tuple(found)
 
-    def _table(self, place: EpisodePlace) -> pa.Table:
-        """The episode's rows, in order."""
+    def _table(self, place: EpisodePlace, pictures: tuple[str, ...]) -> pa.Table:
+        """The episode's rows, in order; of pictures that lie among them only those that are named."""
         groups = self._groups(place)
-        if self._group is None or self._group[:2] != (place.data, groups):
-            names = [name for name in self._open(place.data).schema_arrow.names if name not in self.left_out]
+        if self._group is None or self._group[:3] != (place.data, groups, pictures):
+            unwanted = {self.stored[key] for key in self.schema.pictures if key not in pictures} | self.left_out.keys()
+            names = [name for name in self._open(place.data).schema_arrow.names if name not in unwanted]
             try:
                 table = self._open(place.data).read_row_groups(list(groups), columns=names)
             except (pa.ArrowException, OSError) as error:
                 raise DatasetError(f"{place.data} is damaged: {first_line(error)} {again(self.files.root)}") from error
-            self._group = (place.data, groups, table)
-        table = self._group[2]
+            self._group = (place.data, groups, pictures, table)
+        table = self._group[3]
         numbers = array(table["episode_index"], (), f"{place.data}: column 'episode_index'")
         at = np.flatnonzero(numbers == place.number)
         is_run = len(at) == place.length and (len(at) == 0 or at[-1] - at[0] + 1 == len(at))
