@@ -119,6 +119,10 @@ class RldsSource:
         }
         return Rows(columns, pictures, self._task(example), origin, (place.split,))
 
+    def subsets_of(self, number: int) -> tuple[str, ...]:
+        """The split of an episode."""
+        return (self._folder.place(number).split,)
+
     def _sort(self, given: Given) -> None:
         """Which features make which column."""
         known = [leaf for leaf in self._leaves.values() if leaf.path.startswith(STEPS) and leaf.rank == 1]

@@ -100,6 +100,10 @@ class RobomimicSource:
         origin = {**origin, ROBOMIMIC: {"demo": self.names[number], "task": task, **record}}
         return Rows(columns, pictures, task, origin, self._subsets[number])
 
+    def subsets_of(self, number: int) -> tuple[str, ...]:
+        """The masks that name a demonstration."""
+        return self._subsets[number]
+
     def frames(self, number: int, path: str) -> Iterator[np.ndarray]:
         """The rows of one dataset, some at a time from the file."""
         dataset = self._demo(number)[path]
