@@ -230,7 +230,7 @@ class Cycle:
         except DeviceError as error:
             self._fail(error)
             return False
-        self._read(time.monotonic_ns())
+        self._status[INDEX["t_ns"]] = self._read(time.monotonic_ns())
         # The collector is off while the loop runs; what a recovery leaves behind is collected here.
         gc.collect()
         self._pacer.restart()

@@ -43,15 +43,20 @@ class Take:
         self.failure: EpisodeError | None = None
         self.why, self.is_discarded = "", False
         self._topics, self._chunks = topics, ChunkTopics()
-        self._device_ns = -1
+        self._state_ns = -1
         self._knows_success = "success" in state.values
         self._success = self._success_sticky = self._is_truncated = False
         self._late: set[str] = set()
         self._until_s = 0.0
 
     def state(self, state: BridgeState, rows: Sequence[CommandedRow]) -> None:
-        """Append a state and the rows that came into force by then."""
-        self._topics.write(self.recorder, state)
+        """Append a state and the rows that came into force by then.
+
+        A cycle that was interrupted, as by an arm that homes, tells of one measurement twice; once is enough.
+        """
+        if state.t_ns > self._state_ns:
+            self._topics.write(self.recorder, state)
+            self._state_ns = state.t_ns
         for row in rows:
             self.recorder.vector(action_topic(COMMANDED), row.t_ns, row.action)
         self._success = state.success
