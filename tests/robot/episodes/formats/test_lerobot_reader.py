@@ -1,8 +1,13 @@
 import json
 import os
 import shutil
+from concurrent.futures import ProcessPoolExecutor
+from fractions import Fraction
+from multiprocessing import get_context
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,8 +18,11 @@ from hypothesis import strategies as st
 from robot.episodes import statistics
 from robot.episodes.dataset import Dataset
 from robot.episodes.formats import lerobot_writer
+from robot.episodes.formats.lerobot_reader import LeRobotSource
 from robot.errors import DatasetError
+from robot.specs import ArraySpec
 from tests.robot.episodes.fakes import STATE, random_dataset
+from tests.robot.episodes.formats import foreign
 
 DATA, EPISODES = "data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet"
 
@@ -127,3 +135,224 @@ def test_lists_of_any_length_are_read_where_the_rows_fit(folder):
     edited_column(folder, STATE, pa.array([rows[0], rows[1][:1], rows[2] + [0.0], *rows[3:]], pa.list_(pa.float32())))
     with pytest.raises(DatasetError, match=r"1 to 3 elements, expected rows of shape \(2,\)"):
         Dataset.open(folder)
+
+
+LAYOUTS = {
+    "0.4": {"is_named": False},
+    "0.6": {"is_named": True, "is_many_files": True, "extra_info": {"tools": ["edit"], "hub": {"a": 1}}},
+    "lists of one": {"is_scalar": False},
+    "png": {"video": ""},
+    "png in many files": {"video": "", "is_many_files": True},
+    "av1": {"video": "libsvtav1"},
+    "channels first": {"is_channels_first": True},
+    "one camera by another name": {"camera": "observation.image"},
+    "empty statistics": {"has_stats": True},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_foreign_layouts_are_read_without_loss(tmp_path, layout):
+    source = LeRobotSource(foreign.write(tmp_path / "foreign", **LAYOUTS[layout]))
+    assert not source.left_out
+    (key,) = source.schema.pictures
+    assert source.schema.pictures[key] == ArraySpec(key, (24, 32, 3), "uint8", 0, 255)
+    for number in (2, 0, 1):  # any order
+        rows, expected = source.read(number), foreign.columns(number)
+        assert len(rows) == foreign.LENGTHS[number]
+        for name, column in expected.items():
+            got = rows.columns[name]
+            if column.dtype.kind != "U":
+                assert got.dtype == column.dtype, name
+            np.testing.assert_array_equal(got.reshape(column.shape), column, name)
+        given = rows.task if isinstance(rows.task, tuple) else (rows.task,) * len(rows)
+        assert list(given) == foreign.tasks(number)
+        assert len(rows.pictures[key]) == len(rows)
+        for frame, picture in enumerate(rows.pictures[key]):
+            error = np.abs(picture.astype(int) - foreign.picture(number, frame))
+            assert (error.max() if "png" in layout else error.mean()) <= (0 if "png" in layout else 12)
+        again = np.stack(list(rows.pictures[key]))
+        np.testing.assert_array_equal(again, np.stack(list(source.read(number).pictures[key])))
+
+
+def test_specs_of_a_foreign_dataset_are_what_its_info_says(tmp_path):
+    info = {"tools": ["edit"], "splits": {"train": "0:2", "test": "2:3"}}
+    source = LeRobotSource(foreign.write(tmp_path / "foreign", extra_info=info))
+    specs = source.schema.specs
+    assert (specs.robot, specs.action_space, specs.dt_s, specs.task) == ("so101", "unknown", 0.2, "")
+    assert specs.observation[foreign.STATE] == ArraySpec(foreign.STATE, (3,), names=("a", "b", "c"))
+    assert specs.action == ArraySpec("action", (2,), names=("u", "v"))
+    assert {key: (spec.dtype, spec.shape) for key, spec in source.schema.extras.items()} == {
+        "effort": ("float64", ()), "next.done": ("bool", ()), "grid": ("int64", (2, 2)), "language": ("str", ())
+    }  # fmt: skip
+    assert source.schema.notes == {"lerobot": {"tools": ["edit"]}}
+    assert source.subsets == {"train": (0, 1), "test": (2,)}
+    assert source.read(2).subsets == ("test",)
+
+
+def test_ranks_are_those_that_are_stored(tmp_path):
+    source = LeRobotSource(foreign.write(tmp_path / "foreign", is_scalar=False))
+    assert source.schema.extras["effort"].shape == (1,)
+    assert source.read(1).columns["effort"].shape == (6, 1)
+
+
+def test_opening_reads_no_rows_and_reading_one_episode_no_other(tmp_path):
+    root = foreign.write(tmp_path / "foreign", is_many_files=True)
+    for path in (root / "data/chunk-000/file-001.parquet", root / "videos" / foreign.CAMERA / "chunk-000/file-001.mp4"):
+        path.write_bytes(b"broken")
+    source = LeRobotSource(root)
+    assert [len(source.read(number)) for number in (0, 2)] == [4, 3]
+    assert len(list(source.read(2).pictures[foreign.CAMERA])) == 3
+    with pytest.raises(DatasetError, match=r"file-001\.parquet is truncated or damaged"):
+        source.read(1)
+
+
+def renamed(root: Path, changes: dict[str, str]) -> None:
+    info = json.loads((root / "meta/info.json").read_text())
+    info["features"] = {changes.get(key, key): feature for key, feature in info["features"].items()}
+    (root / "meta/info.json").write_text(json.dumps(info))
+    for path in (root / "data").rglob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.rename_columns([changes.get(name, name) for name in table.column_names]), path)
+
+
+def test_other_names_of_state_action_and_cameras_are_known(tmp_path):
+    root = foreign.write(tmp_path / "foreign", video="", camera="wrist_image")
+    renamed(root, {foreign.STATE: "state", "action": "actions"})
+    source = LeRobotSource(root)
+    rows = source.read(0)
+    np.testing.assert_array_equal(rows.columns[foreign.STATE], foreign.columns(0)[foreign.STATE])
+    np.testing.assert_array_equal(rows.columns["action"], foreign.columns(0)["action"])
+    assert set(rows.pictures) == {"observation.images.wrist_image"}
+    assert source.stored["action"] == "actions"
+
+
+def test_a_dataset_without_actions_has_actions_of_no_elements(tmp_path):
+    root = foreign.write(tmp_path / "foreign")
+    renamed(root, {"action": "torque"})
+    source = LeRobotSource(root)
+    assert source.schema.specs.action.shape == (0,)
+    assert source.read(1).columns["action"].shape == (6, 0)
+    np.testing.assert_array_equal(source.read(1).columns["torque"], foreign.columns(1)["action"])
+    dataset = Dataset.open(root)
+    assert dataset.columns["action"].shape == (13, 0)
+
+
+def test_what_arrays_cannot_hold_is_left_out_and_told(tmp_path):
+    root = foreign.write(tmp_path / "foreign", video="")
+    info = json.loads((root / "meta/info.json").read_text())
+    info["features"]["said"] = {"dtype": "language", "shape": [1], "names": None}
+    info["features"][foreign.CAMERA]["info"] = {"is_depth_map": True}
+    (root / "meta/info.json").write_text(json.dumps(info))
+    (path,) = (root / "data").rglob("*.parquet")
+    table = pq.read_table(path)
+    words = pa.array([[{"text": "go", "t": 1.0}]] * table.num_rows)
+    pq.write_table(table.append_column("said", words).append_column("mystery", words), path)
+    source = LeRobotSource(root)
+    assert source.left_out.keys() == {"said", "mystery", foreign.CAMERA}
+    assert "depth" in source.left_out[foreign.CAMERA]
+    assert "no array" in source.left_out["said"]
+    assert len(source.read(0)) == 4
+    assert not source.schema.pictures
+
+
+@pytest.mark.parametrize("keep", ["no frame", "a gap"])
+def test_a_frame_that_is_missing_never_shifts_the_others(tmp_path, keep):
+    root = foreign.write(tmp_path / "foreign")
+    path = root / "videos" / foreign.CAMERA / "chunk-000/file-000.mp4"
+    lost = 6  # frame 2 of episode 1
+    part = path.with_name("part.mp4")
+    with av.open(str(part), "w") as container:
+        stream = container.add_stream("libx264", rate=foreign.FPS, options={"g": "1"})
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, foreign.FPS)
+        every = [foreign.picture(e, k) for e, n in enumerate(foreign.LENGTHS) for k in range(n)]
+        for at, image in enumerate(every):
+            if at == lost:
+                continue
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = at if keep == "a gap" or at < lost else at - 1
+            frame.time_base = Fraction(1, foreign.FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    part.rename(path)
+    source = LeRobotSource(root)
+    assert len(list(source.read(0).pictures[foreign.CAMERA])) == 4
+    number, said = (1, r"no frame at 1\.2000 s, where row 2") if keep == "a gap" else (2, r"the file ends")
+    with pytest.raises(DatasetError, match=said):
+        list(source.read(number).pictures[foreign.CAMERA])
+
+
+def test_a_span_of_another_length_is_refused(tmp_path):
+    root = foreign.write(tmp_path / "foreign")
+    path = root / "meta/episodes/chunk-000/file-001.parquet"
+    table = pq.read_table(path)
+    at = table.schema.get_field_index(f"videos/{foreign.CAMERA}/to_timestamp")
+    pq.write_table(table.set_column(at, table.schema.field(at), pa.array([0.8, 1.8])), path)
+    with pytest.raises(DatasetError, match=r"file-000\.mp4: episode 1 has 5 frames, .*but 6 rows"):
+        LeRobotSource(root).read(1)
+
+
+def test_identities_are_of_rows_and_frames(tmp_path):
+    source = LeRobotSource(foreign.write(tmp_path / "one"))
+    same = LeRobotSource(foreign.write(tmp_path / "two"))
+    identities = [source.identity(number) for number in range(3)]
+    assert identities == [same.identity(number) for number in range(3)]
+    assert len(set(identities)) == 3
+    table = pq.read_table(tmp_path / "two/data/chunk-000/file-000.parquet")
+    values = table["effort"].to_pylist()
+    values[5] += 1e-9
+    at = table.schema.get_field_index("effort")
+    pq.write_table(table.set_column(at, "effort", pa.array(values)), tmp_path / "two/data/chunk-000/file-000.parquet")
+    assert LeRobotSource(tmp_path / "two").identity(1) != identities[1]
+    shutil.copytree(tmp_path / "one", tmp_path / "three")
+    info = json.loads((tmp_path / "three/meta/info.json").read_text())
+    assert info["fps"] == foreign.FPS
+    video = tmp_path / "three/videos" / foreign.CAMERA / "chunk-000/file-000.mp4"
+    video.unlink()
+    foreign.write(tmp_path / "four", video="libx265")
+    shutil.copy(tmp_path / "four/videos" / foreign.CAMERA / "chunk-000/file-000.mp4", video)
+    assert LeRobotSource(tmp_path / "three").identity(0) != identities[0]
+
+
+def test_a_source_goes_to_another_process(tmp_path):
+    source = LeRobotSource(foreign.write(tmp_path / "foreign"))
+    source.read(0)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert pool.submit(source.identity, 1).result(timeout=120) == source.identity(1)
+
+
+def test_a_path_outside_of_the_dataset_is_not_followed(tmp_path):
+    root = foreign.write(tmp_path / "foreign", video="")
+    (path,) = (root / "data").rglob("*.parquet")
+    (tmp_path / "secret.png").write_bytes(cv2.imencode(".png", foreign.picture(0, 0))[1].tobytes())
+    table = pq.read_table(path)
+    at = table.schema.get_field_index(foreign.CAMERA)
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    images = pa.array([{"bytes": None, "path": "../secret.png"}] * table.num_rows, kind)
+    pq.write_table(table.set_column(at, foreign.CAMERA, images), path)
+    with pytest.raises(DatasetError, match="has a row without a picture"):
+        LeRobotSource(root).read(0)
+
+
+def test_a_foreign_dataset_is_opened_for_training(tmp_path):
+    root = foreign.write(tmp_path / "foreign", is_many_files=True)
+    dataset = Dataset.open(root)
+    assert set(dataset.columns) == {foreign.STATE, "action"}
+    state = np.concatenate([foreign.columns(number)[foreign.STATE] for number in range(3)])
+    np.testing.assert_array_equal(dataset.columns[foreign.STATE], state)
+    np.testing.assert_allclose(dataset.stats[foreign.STATE]["q99"], np.quantile(state, 0.99, axis=0), rtol=1e-6)
+    assert dataset.episode_lengths.tolist() == list(foreign.LENGTHS)
+    assert dataset.tasks == ("lift", "place")
+    assert [dataset.tasks[k] for k in dataset.task_index] == [t for n in range(3) for t in foreign.tasks(n)]
+    assert dataset.fps == foreign.FPS
+    assert dataset.source is not None
+    assert len(list(dataset.source.read(0).pictures[foreign.CAMERA])) == 4
+    assert dataset.rows() is dataset.source
+
+
+def test_pictures_count_for_the_identity_of_a_dataset(tmp_path):
+    one = Dataset.open(foreign.write(tmp_path / "one"))
+    assert one.identity == Dataset.open(foreign.write(tmp_path / "two")).identity
+    other = Dataset.open(foreign.write(tmp_path / "three", video="libx265"))
+    np.testing.assert_array_equal(other.columns["action"], one.columns["action"])
+    assert other.identity != one.identity
