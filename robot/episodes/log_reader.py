@@ -28,7 +28,7 @@ class EpisodeReader:
         result: How it ended, as the last label has it.
         labels: What was said about it since, in order.
         counts: Number of messages by topic.
-        duration_s: Time from the first message to the last [s].
+        duration_s: Of its control steps, or from its first message to its last [s].
 
     Raises:
         EpisodeError: The file is missing, interrupted, damaged, empty, or not an episode of ours.
@@ -53,7 +53,9 @@ class EpisodeReader:
             self.labels = tuple(metadata.label_of(strings) for name, strings in found if name == metadata.LABEL)
             self.counts = {topics[n]: count for n, count in self._statistics.channel_message_counts.items()}
         self.result = metadata.labelled(self.outcome, self.labels)
-        self.duration_s = (self._statistics.message_end_time - self._statistics.message_start_time) / 1e9
+        logged_ns = self._statistics.message_end_time - self._statistics.message_start_time
+        steps_s = self.outcome.steps * self.header.specs.dt_s
+        self.duration_s = steps_s if self.header.clock == STEPS else logged_ns / 1e9
         if not self._statistics.message_count or (self.header.clock == STEPS and self.outcome.steps < 1):
             raise EpisodeError(f"{path} holds no steps and no messages. Discard or delete it.")
 

@@ -30,7 +30,7 @@ class Line:
 
     Attributes:
         number: As in its name.
-        duration_s: From its first message to its last.
+        duration_s: Of its control steps, or from its first message to its last.
         steps: Control steps; 0 where there are none.
         source: Who acted.
         quality: As it was asked for.
@@ -136,7 +136,11 @@ def _totals(lines: Sequence[Line]) -> list[str]:
     tasks = {line.task for line in lines}
     duration = f"{total_s / 60:.1f} min" if total_s >= 60 else f"{total_s:.1f} s"
     text = f"{len(lines)} episodes, {duration}, {successes} succeeded ({successes / len(lines):.0%}), "
-    text += size(sum(line.bytes for line in lines)) + (f"; task: {tasks.pop()}" if len(tasks) == 1 else "") + "."
+    text += (
+        size(sum(line.bytes for line in lines))
+        + (f"; task: {tasks.pop().rstrip('.')}" if len(tasks) == 1 else "")
+        + "."
+    )
     starred = [f"* {sum(line.is_labelled for line in lines)} labelled afterwards."] * any(
         line.is_labelled for line in lines
     )
