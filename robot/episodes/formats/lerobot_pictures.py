@@ -129,6 +129,19 @@ def encoded_frames(path: Path) -> tuple[np.ndarray, np.ndarray]:
     with opened(path) as container:
         stream = container.streams.video[0]
         base = float(stream.time_base or 1)
-        entries = sorted((entry.timestamp, entry.size) for entry in stream.index_entries)
+        try:
+            entries = sorted(_packets(container))
+        except av.FFmpegError as error:
+            raise DatasetError(f"{path} is damaged: {first_line(error)} {again(root_of(path))}") from error
     times = np.array([timestamp for timestamp, _ in entries], np.float64) * base
     return times, np.array([size for _, size in entries], np.int64)
+
+
+def _packets(container: InputContainer) -> list[tuple[int, int]]:
+    """Time and size of each packet. The file's index has the times of decoding, which differ from those of showing
+    where there are B-frames; then the packets themselves are gone through.
+    """
+    stream = container.streams.video[0]
+    if not stream.codec_context.has_b_frames:
+        return [(entry.timestamp, entry.size) for entry in stream.index_entries]
+    return [(packet.pts, packet.size) for packet in container.demux(stream) if packet.pts is not None]

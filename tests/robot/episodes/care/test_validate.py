@@ -16,6 +16,7 @@ from robot.episodes.rows import Held, Rows
 from robot.errors import DatasetError
 from tests.robot.episodes.care import damage as d
 from tests.robot.episodes.care.whole import FRONT, LENGTHS, STATE, episode, schema, source
+from tests.robot.episodes.formats import foreign
 
 STATS = "meta/stats.json"
 SECOND = LENGTHS[0]  # first row of the second episode
@@ -319,3 +320,13 @@ def test_what_is_no_dataset_is_refused(tmp_path):
     (tmp_path / "file.txt").write_text("x")
     with pytest.raises(DatasetError, match=r"is no LeRobotDataset: it has no meta/info\.json"):
         validate(tmp_path)
+
+
+@pytest.mark.parametrize("video", ["libx264", "libx265", ""])
+def test_videos_with_frames_in_another_order_and_tables_of_pictures_are_whole(tmp_path, video):
+    """libx264 and libx265 reorder frames: the index of the file has times of decoding, rows are at those of showing."""
+    checked = validate(foreign.write(tmp_path / "foreign", video=video, is_many_files=True))
+    assert not checked.report.errors, [str(finding) for finding in checked.report.errors]
+    assert [finding.kind for finding in checked.report.warnings] == ["statistics"]
+    assert checked.report.warnings[0].text == "the file is missing"
+    assert checked.pictures == sum(foreign.LENGTHS)
