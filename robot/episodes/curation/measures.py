@@ -45,9 +45,11 @@ MEASURES = {
     "duration_s": Measure(EITHER, 0.0, ".1f", "takes {} s (typical {typical} s)"),
     "saturation": Measure(HIGH, 0.03, ".0%", "asks for more than the limits in {} of the rows (typical {typical})"),
     "toggles": Measure(HIGH, 1.0, ".0f", "changes its mind with the gripper: {} times (typical {typical})"),
-    "clamps": Measure(HIGH, 1.0, ".0f", "was clamped by safety limits {} times (typical {typical})"),
+    "clamps": Measure(HIGH, 1.0, ".0f", "was clamped by safety limits in {} cycles (typical {typical})"),
+    "refusals": Measure(HIGH, 1.0, ".0f", "had {} commands that were late or refused (typical {typical})"),
     "drops": Measure(HIGH, 1.0, ".0f", "lost {} messages or pictures (typical {typical})"),
     "interventions": Measure(HIGH, 1.0, ".0f", "needed {} interventions (typical {typical})"),
+    "faults": Measure(HIGH, 1.0, ".0f", "had {} faults (typical {typical})"),
     "jitter_ms": Measure(HIGH, 2.0, ".1f", "was recorded unevenly (jitter {} ms, typical {typical})"),
     "skew_ms": Measure(HIGH, 2.0, ".1f", "has channels far apart in time (skew {} ms, typical {typical})"),
 }

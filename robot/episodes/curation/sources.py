@@ -8,15 +8,18 @@ from tqdm import tqdm
 
 from robot.episodes import folder
 from robot.episodes.curation.demonstrations import Demonstrations, of_rows
-from robot.episodes.dataset import REWARD, SUCCESS
-from robot.episodes.episode import STEP_FIELDS, STEP_TOPIC, STEPS, Episode, Event, action_topic, topic_of
+from robot.episodes.dataset import SUCCESS
+from robot.episodes.episode import STEPS, Channel, Episode, Event, action_topic, topic_of
 from robot.episodes.log_reader import EpisodeReader
-from robot.episodes.rows import ACTION
+from robot.episodes.resample import KEEP, Resampling, resample, spans
 from robot.errors import DatasetError, EpisodeError
 
-CLAMPS, DROPS, INTERVENTIONS = "clamps", "drops", "interventions"
+CLAMPS, REFUSALS, DROPS, INTERVENTIONS, FAULTS = "clamps", "refusals", "drops", "interventions", "faults"
 JITTER, SKEW = "jitter_ms", "skew_ms"
-_MOST_FACTS = (CLAMPS, DROPS, INTERVENTIONS, JITTER, SKEW)
+FACTS = (CLAMPS, REFUSALS, DROPS, INTERVENTIONS, FAULTS, JITTER, SKEW)
+STATUS_TOPIC = "/status"
+"""Of a bridge (`robot.episodes.bridge_log`, which needs ZMQ)."""
+_REFUSED = ("rejected", "refused", "stale_rows")
 
 
 def of_folder(path: Path, label: str, keys: Sequence[str] | None = None) -> Demonstrations:
@@ -34,8 +37,7 @@ def of_folder(path: Path, label: str, keys: Sequence[str] | None = None) -> Demo
     if not paths:
         raise EpisodeError(f"{path} holds no finished episodes. Record some: `armature record out={path}`.")
     first = EpisodeReader(paths[0]).header.specs
-    facts: dict[str, list[float]] = {name: [] for name in _MOST_FACTS}
-    vectors = [key for key, spec in first.observation.items() if len(spec.shape) == 1]
+    facts: dict[str, list[float]] = {name: [] for name in FACTS}
 
     def rows() -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
         for episode_path in tqdm(paths, desc="read", unit="episode", mininterval=0.5, disable=None):
@@ -43,7 +45,7 @@ def of_folder(path: Path, label: str, keys: Sequence[str] | None = None) -> Demo
             folder.check_same_specs(paths[0], first, episode_path, episode.header.specs)
             for name, value in facts_of(episode, label).items():
                 facts[name].append(value)
-            yield str(folder.episode_number(episode_path)), _columns(episode_path, episode, label, vectors)
+            yield str(folder.episode_number(episode_path)), _columns(episode_path, episode, label)
 
     found = of_rows(first, rows(), keys)
     known = {name: np.array(values) for name, values in facts.items()}
@@ -73,21 +75,19 @@ def of_dataset_folder(path: Path, keys: Sequence[str] | None = None) -> Demonstr
 
 
 def facts_of(episode: Episode, label: str) -> dict[str, float]:
-    """What only the log knows, by the names of measures.
+    """What only the log knows, by the names of measures; NaN where it does not.
 
-    Clamps, drops and interventions are counted from the events. Jitter is the 99th percentile of how far intervals are
-    from their median, and skew the 95th percentile of how old the newest observation is when an action is sent, each of
-    the worst channel [ms]; NaN where the clock counts steps, because a simulated world takes the time that it takes.
+    Drops, interventions and faults are counted from the events; clamped cycles and commands that came too late or were
+    refused from the status of a bridge. Jitter is the 99th percentile of how far intervals are from their median, and
+    skew the 95th percentile of how old the newest observation is when an action is sent, each of the worst channel
+    [ms]; not known where the clock counts steps, because a simulated world takes the time that it takes.
     """
-    facts = {
-        CLAMPS: _count(episode.events, "clamp"),
-        DROPS: _count(episode.events, "dropped"),
-        INTERVENTIONS: _count(episode.events, "intervention"),
-        JITTER: float("nan"),
-        SKEW: float("nan"),
-    }
+    facts = dict.fromkeys(FACTS, float("nan"))
+    facts |= {DROPS: _count(episode.events, "dropped"), INTERVENTIONS: _count(episode.events, "intervention")}
     if episode.header.clock == STEPS:
         return facts
+    facts[FAULTS] = _count(episode.events, "fault")
+    facts |= _of_status(episode.channels.get(STATUS_TOPIC))
     times = {topic: channel.t_ns for topic, channel in episode.channels.items()}
     times |= {topic: channel.t_ns for topic, channel in episode.pictures.items()}
     seen = [times[topic_of(key)] for key in episode.header.specs.observation if topic_of(key) in times]
@@ -95,6 +95,17 @@ def facts_of(episode: Episode, label: str) -> dict[str, float]:
     sent = times.get(action_topic(label))
     skews = [] if sent is None else [age_ms(t_ns, sent) for t_ns in seen]
     return facts | {JITTER: max(jitters, default=float("nan")), SKEW: max(skews, default=float("nan"))}
+
+
+def _of_status(status: Channel | None) -> dict[str, float]:
+    """How much the bridge's counters grew; one that begins anew grows from zero."""
+    if status is None or not {*_REFUSED, "clamped"} <= {*status.spec.names} or len(status.values) == 0:
+        return {}
+
+    def growth(name: str) -> float:
+        return float(np.maximum(np.diff(status.values[:, status.spec.names.index(name)]), 0).sum())
+
+    return {CLAMPS: growth("clamped"), REFUSALS: sum(map(growth, _REFUSED))}
 
 
 def jitter_ms(t_ns: np.ndarray) -> float:
@@ -115,20 +126,16 @@ def _count(events: Sequence[Event], begins: str) -> float:
     return float(sum(int(event.data.get("count", 1)) for event in events if event.name.startswith(begins)))
 
 
-def _columns(path: Path, episode: Episode, label: str, vectors: Sequence[str]) -> dict[str, np.ndarray]:
-    topics = {key: topic_of(key) for key in vectors} | {ACTION: action_topic(label)}
-    missing = [topic for topic in topics.values() if topic not in episode.channels]
-    if missing:
-        raise EpisodeError(
-            f"{path} has no channel {', '.join(missing)}; it has {', '.join(sorted(episode.channels))}. "
-            "label=... chooses the action: device, commanded or applied."
-        )
-    if episode.header.clock != STEPS:
-        raise EpisodeError(f"{path} runs on time; build a dataset of it first and measure that (dataset=...).")
-    columns = {key: episode.channels[topic].values for key, topic in topics.items()}
-    if STEP_TOPIC in episode.channels:
-        steps = episode.channels[STEP_TOPIC].values
-        columns[REWARD] = steps[:, STEP_FIELDS.index("reward")]
-    # The result has it after labels that were given later.
-    columns[SUCCESS] = np.full(len(columns[ACTION]), episode.result.success_final)
+def _columns(path: Path, episode: Episode, label: str) -> dict[str, np.ndarray]:
+    """The whole episode as rows, gaps and all: whoever builds a dataset of it may cut there."""
+    how = Resampling(label=label, gaps=KEEP)
+    try:
+        found = spans(episode, how)
+        if not found:
+            raise EpisodeError("its channels have no moment in common.")
+        columns = dict(resample(episode, how, found[0]).columns)
+    except EpisodeError as error:
+        raise EpisodeError(f"{path}: {error}") from error
+    # What was said of the episode later counts, and stands in the result.
+    columns[SUCCESS] = np.append(columns[SUCCESS][:-1], episode.result.success_final)
     return columns

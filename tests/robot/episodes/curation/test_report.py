@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from matplotlib import image
 
+from robot.bridge.schema import STATUS
 from robot.cli import main as cli
+from robot.episodes import bridge_log, labelling
 from robot.episodes.curation import plots, report, sources
 from robot.episodes.curation.assessment import assess
 from robot.episodes.curation.demonstrations import of_dataset
 from robot.episodes.episode import Channel, Episode, Event, Header, Result
 from robot.episodes.folder import episode_path
-from robot.episodes.log import EpisodeWriter
+from robot.episodes.log import EpisodeWriter, LogWriter
 from robot.episodes.log_reader import EpisodeReader
 from robot.loop import Step
 from robot.specs import ArraySpec
@@ -89,7 +91,7 @@ def test_mistakes_are_one_line(arguments, message, capsys):
 
 def test_an_action_that_was_not_recorded_is_said(folder, capsys):
     assert cli(["episodes", "quality", f"episodes={folder}", "label=applied"]) == 1
-    assert "no channel /action/applied" in capsys.readouterr().err
+    assert "no /action/applied" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_said(folder, tmp_path, capsys):
@@ -153,13 +155,47 @@ def test_events_are_counted():
         Event(2, "dropped"),
         Event(3, "intervention"),
         Event(4, "note", "hello"),
-        Event(5, "clamped"),
+        Event(5, "fault", "OVERRUN"),
     ]
     facts = sources.facts_of(timed_episode(events), "device")
-    assert (facts["drops"], facts["interventions"], facts["clamps"]) == (4, 1, 1)
+    assert (facts["drops"], facts["interventions"], facts["faults"]) == (4, 1, 1)
+    assert math.isnan(facts["clamps"])
+
+
+def test_clamps_and_refusals_are_the_growth_of_the_bridges_counters():
+    assert sources.STATUS_TOPIC == bridge_log.STATUS_TOPIC
+    values = np.zeros((4, len(STATUS)))
+    values[:, STATUS.index("clamped")] = [100, 103, 103, 105]
+    values[:, STATUS.index("rejected")] = [7, 8, 0, 1]  # the bridge was started again
+    values[:, STATUS.index("stale_rows")] = [0, 0, 2, 2]
+    status = Channel(ArraySpec("status", (len(STATUS),), "float64", names=STATUS), np.arange(4), values)
+    episode = timed_episode()
+    episode.channels[sources.STATUS_TOPIC] = status
+    facts = sources.facts_of(episode, "device")
+    assert (facts["clamps"], facts["refusals"]) == (5, 4)
 
 
 def test_a_simulated_clock_has_no_jitter(folder):
     facts = sources.facts_of(EpisodeReader(episode_path(folder, 0)).read(), "device")
     assert math.isnan(facts["jitter_ms"])
     assert facts["drops"] == 0
+
+
+def test_episodes_that_run_on_time_are_put_on_a_clock(tmp_path):
+    """State at 100 Hz, actions at 20 Hz: rows at the rate of the specs, labelled afterwards as failed."""
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        with LogWriter(episode_path(tmp_path, number), Header(SPECS, "bridge", clock="time")) as log:
+            for tick in range(200):
+                t_ns = tick * 10_000_000
+                log.vector("/observation/state", t_ns, (rng.normal(size=4) * 0.01 + tick / 200).astype(np.float32))
+                if tick % 5 == 0:
+                    log.vector("/action/device", t_ns + 1, rng.uniform(-1, 1, 3).astype(np.float32))
+            log.finish(Result(0, True, True, True, False))
+    labelling.amended(episode_path(tmp_path, 3), success=False)
+    found = sources.of_folder(tmp_path, "device")
+    assert set(found.lengths) <= {39, 40, 41}
+    np.testing.assert_array_equal(found.success, [1, 1, 1, 0, 1, 1])
+    assert found.facts["jitter_ms"].max() == pytest.approx(0)
+    assert found.facts["skew_ms"].max() < 1e-3
+    assert assess(found).reasons[3][0] == "failed"
