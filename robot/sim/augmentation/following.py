@@ -1,7 +1,7 @@
 """Segments done again where the objects stand now, closed-loop on where the tool really is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,10 +39,11 @@ class Speed:
     step_m: float
     step_rad: float
 
-    def periods(self, way: np.ndarray) -> int:
-        """How many control periods a `gap` (6,) takes at least."""
-        shares = float(np.linalg.norm(way[:3])) / self.step_m, float(np.linalg.norm(way[3:])) / self.step_rad
-        return max(1, int(np.ceil(max(shares) - 1e-9)))
+    def periods(self, way: np.ndarray, own: np.ndarray) -> int:
+        """How many control periods a `gap` (6,) takes at least: one where the segment's `own` (6,) was as long."""
+        lengths, owns = (np.linalg.norm(np.reshape(gap, (2, 3)), axis=1) for gap in (way, own))
+        shares = lengths / np.maximum([self.step_m, self.step_rad], owns)
+        return max(1, int(np.ceil(float(shares.max()) - 1e-6)))
 
 
 class SegmentFollower(Policy):
@@ -120,22 +121,20 @@ def points(segment: Segment, moved: np.ndarray, start: np.ndarray, speed: Speed)
     poses = [shifted(pose, offset, part) for pose, part in zip(moving, leading, strict=True)]
     done = []
     if leading[0] == 0.0:  # it begins near the object: come there first
-        done += _divided(start, poses[0], np.zeros(6), speed, _Point(start, np.zeros(6), segment.gripper[0], False))
+        still = _Point(start, np.zeros(6), float(segment.gripper[0]), bool(segment.subtask.held))
+        done += _divided(still, gap(start, poses[0]), speed.periods(gap(start, poses[0]), np.zeros(6)))
     for k, pose in enumerate(poses):
-        following = poses[min(k + 1, len(poses) - 1)]
-        ahead = LEAD * (leading[k + 1] - leading[k]) * offset if k + 1 < len(poses) else np.zeros(6)
-        like = _Point(
-            pose, leads[k] + ahead, float(segment.gripper[k]), bool(segment.subtask.held) and k < segment.event
-        )
-        done += _divided(pose, following, like.lead, speed, like)
+        after = min(k + 1, len(poses) - 1)
+        lead = leads[k] + LEAD * (leading[after] - leading[k]) * offset
+        point = _Point(pose, lead, float(segment.gripper[k]), bool(segment.subtask.held) and k < segment.event)
+        way = gap(pose, poses[after])
+        done += _divided(point, way, speed.periods(way, gap(moving[k], moving[after])))
     return done
 
 
-def _divided(pose: np.ndarray, following: np.ndarray, lead: np.ndarray, speed: Speed, like: _Point) -> list[_Point]:
-    """One step from a pose to the next (4, 4) as several that are short enough."""
-    way = gap(pose, following)
-    periods = speed.periods(way)
+def _divided(point: _Point, way: np.ndarray, periods: int) -> list[_Point]:
+    """A step along a `gap` (6,) as several."""
     return [
-        _Point(shifted(pose, way, part / periods), lead / periods, like.gripper, like.is_held)
+        replace(point, pose=shifted(point.pose, way, part / periods), lead=point.lead / periods)
         for part in range(periods)
     ]

@@ -167,7 +167,7 @@ def _segment(trajectory: Trajectory, subtask: Subtask, begin: int, end: int) -> 
     else:
         raised = min(_last_raised(trajectory, subtask.object, begin, end), end - 1)
         event = begin + _taken_at(trajectory.gripper[begin : raised + 1], subtask.object)
-        begin, reference = _since_at_rest(trajectory.objects[subtask.object], begin, event)
+        begin, reference = _since_at_rest(trajectory, subtask.object, begin, event)
         moving, goals = trajectory.tool[begin:end], trajectory.goals[begin:end]
     return Segment(
         subtask=subtask,
@@ -207,7 +207,7 @@ def _taken_at(gripper: np.ndarray, name: str) -> int:
     return int(closed[pauses[-1] + 1] if len(pauses) else closed[0])
 
 
-def _since_at_rest(poses: np.ndarray, begin: int, event: int) -> tuple[int, np.ndarray]:
+def _since_at_rest(trajectory: Trajectory, name: str, begin: int, event: int) -> tuple[int, np.ndarray]:
     """The first step from which on an object lies where it is taken, and its pose (4, 4) as if it lay there at `begin`.
 
     Worlds let objects fall a little at the beginning of an episode, and a segment is done again with the object as it
@@ -216,13 +216,14 @@ def _since_at_rest(poses: np.ndarray, begin: int, event: int) -> tuple[int, np.n
     Raises:
         EpisodeError: It fell over before.
     """
+    poses = trajectory.objects[name]
     ways = np.array([gap(pose, poses[event]) for pose in poses[begin : event + 1]])
     moves = np.hypot(ways[:, 0], ways[:, 1]) + ANGLE_M * np.linalg.norm(ways[:, 3:], axis=1) > AT_REST_M
     if not moves.any():
         return begin, poses[begin]
     first = begin + int(np.flatnonzero(moves)[-1]) + 1
     if poses[first, 2, :3] @ poses[begin, 2, :3] < np.cos(TILT_RAD):
-        raise EpisodeError("it had fallen over when it was taken")
+        raise EpisodeError(f"the {name} had fallen over when it was taken")
     reference, height = np.array(poses[first]), poses[begin : event + 1, 2, 3]
     lowest = float(np.maximum(height[1:], height[:-1]).min())  # of two steps: what bounces is lower for one
     reference[2, 3] += height[0] - lowest

@@ -96,8 +96,8 @@ def check_header(path: Path, header: Header, specs: EnvironmentSpecs) -> None:
     """
     if header.clock != STEPS:
         raise EpisodeError(
-            f"{path} was recorded on a clock of {header.clock}, as of a real robot: where its objects were is not known, "
-            "and nothing can be tried there. Augmentation takes episodes that were recorded in simulation."
+            f"{path} was recorded on a clock of {header.clock}, as of a real robot: nobody knows where its objects "
+            "were, and nothing can be tried there. Augmentation takes episodes that were recorded in simulation."
         )
     if header.specs.task != specs.task:
         env = [name for name, task in TASKS.items() if task.words == header.specs.task]
@@ -129,13 +129,8 @@ def _moves(path: Path, episode: Episode, environment: Environment) -> Trajectory
         world = episode.channels[topic_of(ENVIRONMENT_STATE)].values
     else:
         world = _played_again(path, episode, environment)
-    return trajectory(specs, episode.channels[topic_of(STATE)].values, world, names, _asked(episode))
-
-
-def _asked(episode: Episode) -> np.ndarray:
-    """What was asked of the robot (T, A), without disturbances where that is known."""
-    stage = DEVICE if action_topic(DEVICE) in episode.channels else COMMANDED
-    return episode.channels[action_topic(stage)].values
+    state, asked = (episode.channels[topic].values for topic in (topic_of(STATE), action_topic(DEVICE)))
+    return trajectory(specs, state, world, names, asked)
 
 
 def _played_again(path: Path, episode: Episode, environment: Environment) -> np.ndarray:
