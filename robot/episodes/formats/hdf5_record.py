@@ -21,7 +21,7 @@ from robot.errors import DatasetError
 DEPTH = 20
 """Levels of groups; deeper ones go round in a circle."""
 BLOCK = 16
-"""Rows that are compared at a time."""
+"""Rows that are compared or written at a time."""
 
 Record = dict[str, Any]
 Values = Callable[[str], np.ndarray | Pictures | None]
@@ -98,17 +98,17 @@ def fill(dataset: h5py.Dataset, rows: Iterable[np.ndarray]) -> None:
     Raises:
         DatasetError: There are more or fewer than it has, or one is of another shape.
     """
-    count = 0
-    for row in rows:
-        if count == len(dataset) or np.shape(row) != dataset.shape[1:]:
-            raise DatasetError(
-                f"{dataset.name}: row {count} has shape {np.shape(row)}, expected {len(dataset)} rows of "
-                f"{dataset.shape[1:]}."
-            )
-        dataset[count] = row
-        count += 1
-    if count != len(dataset):
-        raise DatasetError(f"{dataset.name}: {count} rows came, expected {len(dataset)}.")
+    length, shape, count = len(dataset), dataset.shape[1:], 0
+    rest = iter(rows)
+    while block := list(itertools.islice(rest, BLOCK)):
+        stop = count + len(block)
+        wrong = next((np.shape(row) for row in block if np.shape(row) != shape), shape)
+        if stop > length or wrong != shape:
+            raise DatasetError(f"{dataset.name}: rows of shape {wrong} came, expected {length} of {shape}.")
+        dataset[count:stop] = np.stack(block)
+        count = stop
+    if count != length:
+        raise DatasetError(f"{dataset.name}: {count} rows came, expected {length}.")
 
 
 def _dataset(group: h5py.Group, path: str, dataset: h5py.Dataset, is_elsewhere: bool) -> Record:
