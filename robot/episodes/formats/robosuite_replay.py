@@ -12,6 +12,7 @@ robosuite's own loop, and replaces what was observed: the file then holds what t
 import dataclasses
 import importlib.metadata
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from robot import sim
 from robot.contract import EnvironmentSpecs
 from robot.episodes.formats.robomimic_mapping import PREFIX
 from robot.episodes.rows import ACTION, Rows, RowSource, Schema
-from robot.errors import DatasetError
+from robot.errors import ArmatureError, DatasetError
+from robot.sim.camera_config import CamerasConfig
 from robot.sim.config import EnvConfig
 from robot.sim.controllers import ACTION_SPACES, robosuite_config
 from robot.sim.tasks import TASKS
@@ -68,6 +70,22 @@ def world_of(specs: EnvironmentSpecs) -> EnvConfig:
     )
 
 
+def recorded_world(origin: Mapping[str, Any], specs: EnvironmentSpecs) -> EnvConfig:
+    """The world that an episode was recorded in, which does not end: what its header notes, else by its specs.
+
+    Raises:
+        DatasetError: It was not recorded in a simulated world of ours.
+    """
+    noted = origin.get("notes", {}).get("env")
+    try:
+        config = EnvConfig(**noted) if noted else world_of(specs)
+    except (ArmatureError, TypeError) as error:
+        raise DatasetError(f"The world of the episodes cannot be made again: {error}") from error
+    # What is drawn for pictures may come before what is drawn for the physics.
+    cameras = config.cameras if config.randomisation.enabled else CamerasConfig()
+    return dataclasses.replace(config, horizon=_ENDLESS, success_hold=_ENDLESS, cameras=cameras)
+
+
 class ReplayedSource:
     """Simulated episodes with what robomimic's files also hold: states, robosuite's observations, the model.
 
@@ -84,11 +102,16 @@ class ReplayedSource:
         """
         self._source, self._mode = source, mode
         specs = source.schema.specs
-        self._config = world_of(specs)
+        self._config = recorded_world(source.read(0).origin, specs)
         self._environment: Any = sim.make(self._config)
-        self._vectors = [key for key in specs.observation if key not in source.schema.pictures]
+        self._structure = self._saved()
+        self._vectors = [
+            key
+            for key, spec in self._environment.specs.observation.items()
+            if key in specs.observation and len(spec.shape) == 1
+        ]
         self._check_fits(specs)
-        if mode == AS_ROBOSUITE and source.schema.pictures:
+        if mode == AS_ROBOSUITE and len(self._vectors) < len(specs.observation):
             raise DatasetError(
                 f"states={AS_ROBOSUITE} plays episodes anew and would have to take all pictures again. Take "
                 f"states={AS_RECORDED}."
@@ -115,6 +138,8 @@ class ReplayedSource:
             DatasetError: It has no seed, or the world goes another way than was recorded.
         """
         rows = self._source.read(number)
+        if recorded_world(rows.origin, self.schema.specs) != self._config:
+            raise DatasetError(f"Episode {number} is of another world than episode 0. Convert them one by one.")
         seed = rows.origin.get("seed")
         if not isinstance(seed, int):
             raise DatasetError(f"Episode {number} does not say its seed, so that it cannot be played again.")
@@ -181,10 +206,10 @@ class ReplayedSource:
                 )
 
     def _check_fits(self, specs: EnvironmentSpecs) -> None:
-        theirs = dataclasses.replace(specs, observation={key: specs.observation[key] for key in self._vectors})
         own = self._environment.specs
-        ours = dataclasses.replace(
-            own, observation={key: spec for key, spec in own.observation.items() if key in self._vectors}
+        ours, theirs = (
+            dataclasses.replace(one, observation={key: one.observation[key] for key in self._vectors})
+            for one in (own, specs)
         )
         if lines := ours.difference(theirs):
             raise DatasetError(f"The episodes do not fit the world that they name: {'; '.join(lines)}.")
@@ -202,7 +227,12 @@ class ReplayedSource:
         return {f"{PREFIX}states": state} | {f"{PREFIX}obs.{name}": value for name, value in kept.items()}
 
     def _model(self) -> str:
-        """The model as XML, with what the reset has placed in it; MuJoCo writes it to files only."""
+        """The model as XML, with what the reset has placed in it."""
+        mujoco.MjModel.from_xml_string(self._structure)  # MuJoCo fills in what was read last, by whomever
+        return self._saved()
+
+    def _saved(self) -> str:
+        """The XML that MuJoCo read last, with the numbers of our model; it writes to files only."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.xml"
             mujoco.mj_saveLastXML(str(path), self._environment.unwrapped.model)

@@ -1,8 +1,10 @@
 """Simulated episodes as robosuite's demonstrations: its own script plays them."""
 
+import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -109,6 +111,30 @@ def test_episodes_that_go_another_way_are_told_of():
         replayed.read(0)
     with pytest.raises(DatasetError, match="does not say its seed"):
         replayed.read(1)
+
+
+def test_randomised_worlds_go_again_as_their_headers_note():
+    """Friction and mass are drawn from the seed; without the note the episode goes another way."""
+    from robot import sim
+    from robot.loop import rollout
+    from robot.sim.config import EnvConfig, RandomisationConfig
+
+    config = EnvConfig(randomisation=RandomisationConfig(enabled=True))
+    environment = sim.make(config)
+    steps = []
+    rollout(environment, sim.expert("lift", environment.specs), 3, None, steps.append)
+    columns = {key: np.stack([step.observation[key] for step in steps]) for key in environment.specs.observation}
+    columns["action"] = np.stack([step.commanded for step in steps])
+    origin = {"seed": 3, "notes": {"env": json.loads(json.dumps(asdict(config)))}}
+    schema = Schema(environment.specs)
+    source = ReplayedSource(Held(schema, [Rows(columns, {}, environment.specs.task, origin)]))
+    rows = source.read(0)
+    assert source.worst == 0.0
+    plain = ReplayedSource(recorded()).read(0).origin["model_file"]
+    assert len(rows.origin["model_file"]) > 0.9 * len(plain)
+    assert rows.origin["model_file"] != plain
+    with pytest.raises(DatasetError, match="does not go again"):
+        ReplayedSource(Held(schema, [Rows(columns, {}, environment.specs.task, {"seed": 3})])).read(0)
 
 
 def test_what_is_of_no_simulated_world_is_refused():
