@@ -29,10 +29,12 @@ from robot.episodes.recorder import Recorder
 from robot.errors import BridgeError, ConfigError, EpisodeError, unknown_name
 
 ALL = "all"
-SILENCE_S = 2.0
+SILENCE_S = 3.0
 """A bridge that says nothing for so long is lost."""
 LOOK_S = 0.1
 """How often keys, the disk and what has ended are looked at."""
+BEGIN_S = 0.5
+"""How long the next state may take, for what is typed after the key that begins an episode."""
 INTERRUPTED = 130
 
 
@@ -166,7 +168,7 @@ class BridgeRecording:
             if self._rules.by == ARMING:
                 progress.say("Episodes begin and end with the arm; s and f end one with a label.")
             elif session.running is None:
-                session.begin()
+                session.begin(BEGIN_S)
             else:
                 session.end()
         elif wish.key in (Key.SUCCESS, Key.FAILURE):

@@ -65,6 +65,7 @@ class Session:
         self._newest: dict[str, tuple[int, bytes | np.ndarray]] = {}
         self._row: CommandedRow | None = None
         self._is_asked = False
+        self._has_begun = threading.Event()
         self._begun = 0
         self.ended: deque[Take] = deque()
         self.is_allowed = True
@@ -85,9 +86,15 @@ class Session:
         """Episodes that have begun and were not discarded."""
         return self._begun
 
-    def begin(self) -> None:
-        """Begin an episode with the next state, if none goes on."""
+    def begin(self, wait_s: float = 0.0) -> None:
+        """Begin an episode with the next state, if none goes on.
+
+        Args:
+            wait_s: How long to wait for that at most, so that what is asked for next is of this episode [s].
+        """
+        self._has_begun.clear()
         self._is_asked = True
+        self._has_begun.wait(wait_s)
 
     def end(self, label: bool | None = None) -> bool:
         """End the episode that goes on with the last state; False if there is none.
@@ -201,6 +208,7 @@ class Session:
         number, recorder = self._open_next()
         self._begun += 1
         take = self._running = Take(number, recorder, state, self._topics)
+        self._has_begun.set()
         for camera, (t_ns, picture) in self._newest.items():
             self._guarded(take, lambda c=camera, t=t_ns, p=picture: take.picture(c, t, p))  # type: ignore[misc]
 

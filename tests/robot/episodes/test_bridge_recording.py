@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -20,19 +21,26 @@ from hardware.cameras.fake import decode_bands
 from robot.bridge.client import BridgeClient
 from robot.bridge.schema import INDEX, Mode, Priority
 from robot.contract import ActionChunk
-from robot.episodes import folder
+from robot.episodes import folder, record
 from robot.episodes.bridge_log import CHUNK_FIELDS
 from robot.episodes.episode import Episode
 from robot.episodes.log_reader import EpisodeReader
+from robot.errors import ArmatureError
 from tests.hardware.cameras.test_bridge import Running, running
 
 SIZE = 128
 CAMERAS = (
     "cameras=[front:fake,side:fake]",
     *(f"cameras.{name}.{side}={SIZE}" for name in ("front", "side") for side in ("width", "height")),
-    *("cameras.front.fps=30", "cameras.side.fps=15", "cameras.side.encoding=raw", "arm.limits.silence_s=0.3"),
+    *("cameras.front.fps=30", "cameras.side.fps=15", "cameras.side.encoding=raw", "arm.limits.silence_s=2.0"),
+    "lease_ttl_s=2.0",  # a busy machine keeps a test away from its arm for long
 )
+pytestmark = pytest.mark.flaky(reruns=2)
+"""Several processes that meet deadlines: a shared machine may stall for longer."""
 DT_S = 0.05
+PATIENCE_S = 10.0
+LEAD_NS = 300_000_000
+"""How long before its first row begins a chunk is sent."""
 CHUNK = dict(zip(CHUNK_FIELDS, range(len(CHUNK_FIELDS)), strict=True))
 
 
@@ -89,6 +97,12 @@ class Driven:
     device: list[np.ndarray] = field(default_factory=list)
     states: dict[int, np.ndarray] = field(default_factory=dict)
 
+    def look(self, client: BridgeClient, until_ns: int) -> None:
+        """Read states until then."""
+        while client.now_ns() < until_ns:
+            state = client.state()
+            self.states[state.t_ns] = state._flat.copy()
+
 
 def armed(client: BridgeClient) -> None:
     client.acquire()
@@ -125,16 +139,15 @@ def alive(client: BridgeClient) -> Iterator[None]:
 def drive(client: BridgeClient, count: int, seed: int = 0) -> Driven:
     """Chunks of four rows, two of which are played before the next one replaces the rest."""
     done, rng = Driven(), np.random.default_rng(seed)
-    next_ns = client.now_ns() + 50_000_000
+    next_ns = client.now_ns() + LEAD_NS
     for _ in range(count):
         rows = rng.uniform(-0.3, 0.3, (4, 7))
         client.tell_device(rows[0])
         done.device.append(rows[0])
         done.chunks.append((client.send_chunk(ActionChunk(rows, DT_S), next_ns), next_ns, rows))
         next_ns += round(2 * DT_S * 1e9)
-        while client.now_ns() < next_ns - 50_000_000:
-            state = client.state()
-            done.states[state.t_ns] = state._flat.copy()
+        done.look(client, next_ns - LEAD_NS)
+    done.look(client, next_ns + 20_000_000)
     return done
 
 
@@ -154,7 +167,7 @@ def recorded(bridge: Running, tmp_path_factory: pytest.TempPathFactory) -> tuple
         *(bridge, out / "episodes", "episodes=1", "task=Lift the cube."), f"calibration={out / 'calibration.json'}"
     )
     recording.listens(bridge)
-    with BridgeClient(bridge.endpoint, "driver") as client:
+    with BridgeClient(bridge.endpoint, "driver", PATIENCE_S) as client:
         armed(client)
         driven = drive(client, 12)
         disarmed(client)
@@ -254,10 +267,11 @@ def test_the_header_says_who_what_and_where(recorded: tuple[Episode, Driven, Bri
 def test_ctrl_c_completes_the_episode(bridge: Running, tmp_path: Path) -> None:
     recording = Recording(bridge, tmp_path, "cameras=[]", "episodes=5")
     recording.listens(bridge)
-    with BridgeClient(bridge.endpoint, "driver") as client:
+    with BridgeClient(bridge.endpoint, "driver", PATIENCE_S) as client:
         armed(client)
         drive(client, 3)
-        code, _, errors = recording.stop()
+        with alive(client):
+            code, _, errors = recording.stop()
         disarmed(client)
     assert code == 130, errors
     assert "Traceback" not in errors
@@ -268,11 +282,12 @@ def test_ctrl_c_completes_the_episode(bridge: Running, tmp_path: Path) -> None:
     assert folder.interrupted(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_two_episodes_then_two_more(bridge: Running, tmp_path: Path) -> None:
     for total in (2, 3):
         recording = Recording(bridge, tmp_path, "cameras=[side]", f"episodes={total}")
         recording.listens(bridge)
-        with BridgeClient(bridge.endpoint, "driver") as client:
+        with BridgeClient(bridge.endpoint, "driver", PATIENCE_S) as client:
             while len(folder.finished(tmp_path)) < total:
                 armed(client)
                 drive(client, 2)
@@ -284,13 +299,15 @@ def test_two_episodes_then_two_more(bridge: Running, tmp_path: Path) -> None:
         assert len(episode.pictures["/observation/images/side"].pictures) >= 2
 
 
+@pytest.mark.slow
 def test_a_killed_recorder_leaves_what_it_had(bridge: Running, tmp_path: Path) -> None:
     recording = Recording(bridge, tmp_path, "cameras=[]")
     recording.listens(bridge)
-    with BridgeClient(bridge.endpoint, "driver") as client:
+    with BridgeClient(bridge.endpoint, "driver", PATIENCE_S) as client:
         armed(client)
         drive(client, 8)
-        recording.stop(signal.SIGKILL)
+        with alive(client):
+            recording.stop(signal.SIGKILL)
         (part,) = folder.interrupted(tmp_path)
         assert part.stat().st_size > 50_000
         again = Recording(bridge, tmp_path, "cameras=[]", "episodes=1")
@@ -308,11 +325,12 @@ def test_a_killed_recorder_leaves_what_it_had(bridge: Running, tmp_path: Path) -
     assert part.exists()
 
 
+@pytest.mark.slow
 def test_a_bridge_that_is_lost_ends_the_episode_and_it_is_said(tmp_path: Path) -> None:
     with running() as bridge:
         recording = Recording(bridge, tmp_path)
         recording.listens(bridge)
-        with BridgeClient(bridge.endpoint, "driver") as client:
+        with BridgeClient(bridge.endpoint, "driver", PATIENCE_S) as client:
             armed(client)
             drive(client, 3)
             os.killpg(bridge.process.pid, signal.SIGKILL)
@@ -325,13 +343,14 @@ def test_a_bridge_that_is_lost_ends_the_episode_and_it_is_said(tmp_path: Path) -
     assert episode.result.truncated
 
 
+@pytest.mark.slow
 def test_a_hand_that_takes_over_is_an_intervention(bridge: Running, tmp_path: Path) -> None:
     recording = Recording(bridge, tmp_path, "cameras=[]", "episodes=1")
     recording.listens(bridge)
-    with BridgeClient(bridge.endpoint, "policy") as policy:
+    with BridgeClient(bridge.endpoint, "policy", PATIENCE_S) as policy:
         armed(policy)
         drive(policy, 3)
-        with BridgeClient(bridge.endpoint, "hand", priority=Priority.TELEOP) as hand:
+        with BridgeClient(bridge.endpoint, "hand", PATIENCE_S, priority=Priority.TELEOP) as hand:
             hand.acquire(blend=True)
             driven = drive(hand, 3)
             disarmed(hand)
@@ -344,14 +363,14 @@ def test_a_hand_that_takes_over_is_an_intervention(bridge: Running, tmp_path: Pa
     assert [row[CHUNK["priority"]] for row in told] == [1] * 3 + [2] * 3
     assert len(episode.channels["/action/device"].values) == 6
     last = episode.channels["/action/commanded"]
-    np.testing.assert_array_equal(last.values[-1], np.float32(driven.chunks[-1][2][int(last.t_ns[-1] >= 0)]))
+    np.testing.assert_array_equal(last.values[-1], np.float32(driven.chunks[-1][2][2]))
 
 
 def test_rejected_chunks_are_told_and_not_commanded(bridge: Running, tmp_path: Path) -> None:
     recording = Recording(bridge, tmp_path, "cameras=[]", "episodes=1")
     recording.listens(bridge)
     rows = np.full((2, 7), 0.1)
-    with BridgeClient(bridge.endpoint, "driver") as client:
+    with BridgeClient(bridge.endpoint, "driver", PATIENCE_S) as client:
         armed(client)
         client.send_chunk(ActionChunk(rows, DT_S), client.now_ns() + 30 * 10**9)
         client.send_chunk(ActionChunk(rows[:, :6], DT_S), client.now_ns())
@@ -367,29 +386,19 @@ def test_rejected_chunks_are_told_and_not_commanded(bridge: Running, tmp_path: P
     assert len(episode.channels["/action/commanded"].values) == 2
 
 
+@pytest.mark.slow
 def test_keys(bridge: Running, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     recording = Recording(bridge, tmp_path, "cameras=[]", "episodes_by=keys", "episodes=9", terminal=theirs)
     os.close(theirs)
     recording.listens(bridge)
 
-    def press(keys: str, pause_s: float = 0.4) -> None:
-        os.write(ours, keys.encode())
-        time.sleep(pause_s)
-
-    with BridgeClient(bridge.endpoint, "driver") as client:
-        client.state()
-        press(" ", 0.6)
-        press("nit slipped\n")
-        press("i")
-        press("s", 1.0)
-        press(" ", 0.6)
-        press("dn")
-        press("dy", 1.0)
-        press(" ", 0.6)
-        press("f", 1.0)
-        press(" ", 0.6)
-        press("q")
+    # All at once, as from an impatient user: every key counts, for the episode that it is typed in.
+    os.write(ours, b" nit slipped\nis dndy f")
+    time.sleep(0.5)
+    os.write(ours, b" ")
+    time.sleep(0.5)
+    os.write(ours, b"q")
     code, said, errors = recording.end()
     os.close(ours)
     assert code == 0, errors
@@ -405,11 +414,10 @@ def test_keys(bridge: Running, tmp_path: Path) -> None:
     assert "discarded" in errors
 
 
-def run(*overrides: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "robot.cli", "record", "source=bridge", *overrides]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, check=False)
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr
+def refusal(*overrides: str) -> str:
+    with pytest.raises(ArmatureError) as found:
+        record.main(["source=bridge", "min_free_gb=0.01", *overrides])
+    return str(found.value)
 
 
 def test_what_cannot_be_done_is_said_in_a_line(bridge: Running, tmp_path: Path) -> None:
@@ -427,33 +435,61 @@ def test_what_cannot_be_done_is_said_in_a_line(bridge: Running, tmp_path: Path) 
         "Unknown codec": ("codec=mp3",),
     }
     for text, overrides in cases.items():
-        code, said = run(to, f"out={tmp_path / 'out'}", *overrides)
-        assert code in (1, 2)
-        assert text in said, said
-    code, said = run("bridge=tcp://127.0.0.1:9", f"out={tmp_path / 'out'}")
-    assert code == 1
-    assert "No bridge answers" in said
+        assert text in refusal(to, f"out={tmp_path / 'out'}", *overrides)
+    assert "No bridge answers" in refusal("bridge=tcp://127.0.0.1:9", f"out={tmp_path / 'out'}")
 
 
+@pytest.mark.slow
 def test_two_recorders_in_one_folder(bridge: Running, tmp_path: Path) -> None:
     recording = Recording(bridge, tmp_path, "cameras=[]")
     recording.listens(bridge)
-    code, said = run(f"bridge={bridge.endpoint}", f"out={tmp_path}")
-    assert code == 1
-    assert "Another `armature record` is writing to" in said
+    assert "Another `armature record` is writing to" in refusal(f"bridge={bridge.endpoint}", f"out={tmp_path}")
     recording.stop()
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_task_is_refused(bridge: Running, tmp_path: Path) -> None:
     recording = Recording(bridge, tmp_path, "cameras=[]", "episodes=1", "task=One.")
     recording.listens(bridge)
-    with BridgeClient(bridge.endpoint, "driver") as client:
+    with BridgeClient(bridge.endpoint, "driver", PATIENCE_S) as client:
         armed(client)
         disarmed(client)
     assert recording.end()[0] == 0
-    code, said = run(f"bridge={bridge.endpoint}", f"out={tmp_path}", "cameras=[]", "task=Another.")
-    assert code == 1
-    assert "task is 'Another.', expected 'One.'" in said
-    code, said = run(f"bridge={bridge.endpoint}", f"out={tmp_path}", "cameras=[front]", "task=One.")
-    assert code == 1
-    assert "observation.images.front" in said
+    to = (f"bridge={bridge.endpoint}", f"out={tmp_path}", "episodes=2")
+    assert "task is 'Another.', expected 'One.'" in refusal(*to, "cameras=[]", "task=Another.")
+    assert "observation.images.front" in refusal(*to, "cameras=[front]", "task=One.")
+
+
+@pytest.mark.slow
+def test_an_expert_on_the_twin_succeeds_and_that_is_recorded(tmp_path: Path) -> None:
+    """The whole way: twin, policy node, recorder, each a process of its own."""
+    command = [sys.executable, "-m", "robot.cli", "bridge", "arm=twin", "task=lift", "port=0", "lease_ttl_s=2.0"]
+    process = subprocess.Popen(
+        [*command, "arm.limits.silence_s=2.0"], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        found = re.match(r"Ready: (\S+) holds", process.stdout.readline())
+        assert found
+        twin = Running(process, found[1])
+        recording = Recording(twin, tmp_path / "episodes", "episodes=2")
+        recording.listens(twin)
+        deploy = [sys.executable, "-m", "robot.cli", "deploy", "checkpoint=expert:lift", f"bridge={twin.endpoint}"]
+        done = subprocess.run(
+            [*deploy, "episodes=2", f"out={tmp_path}"], capture_output=True, text=True, timeout=200, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        code, _, errors = recording.end()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    assert code == 0, errors
+    summary = json.loads((tmp_path / "deployment.json").read_text())
+    told = [bool(episode.result.success_final) for episode in recording.episodes()]
+    assert sum(told) >= 1, summary
+    for episode in recording.episodes():
+        commanded, status = episode.channels["/action/commanded"], episode.channels["/status"]
+        assert commanded.values.shape[1:] == (7,)
+        assert len(commanded.t_ns) >= 0.8 * (status.t_ns[-1] - status.t_ns[0]) / 1e9 / episode.header.specs.dt_s
+        assert "observation.environment_state" in episode.header.specs.observation
+        assert len(episode.channels["/measured/success"].values) == len(status.values)
