@@ -1,7 +1,7 @@
 """Demonstrations as plain arrays: what the measures of quality are taken of, wherever the episodes come from."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Demonstrations:
         states: Of each episode, float64, (T_e, S): vectors of the observation, one after the other.
         actions: Of each episode, float64, (T_e, A).
         success: Whether each episode ended in success, float64, (E,): 1, 0, or NaN where nobody said.
+        tasks: What was to be done, of each episode, (E,); empty where all have one task.
         facts: What only a log knows of each episode, (E,) by name, e.g. `drops`; NaN where it does not.
     """
 
@@ -33,6 +34,7 @@ class Demonstrations:
     states: list[np.ndarray]
     actions: list[np.ndarray]
     success: np.ndarray
+    tasks: tuple[str, ...] = ()
     facts: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -91,7 +93,8 @@ def of_dataset(dataset: Dataset, keys: Sequence[str] | None = None) -> Demonstra
         (str(number), {key: column[number] for key, column in parts.items()})
         for number in range(len(dataset.episode_lengths))
     ]
-    return of_rows(dataset.specs, episodes, keys)
+    texts = tuple(dataset.tasks[number] for number in dataset.task_index[dataset.episode_starts])
+    return replace(of_rows(dataset.specs, episodes, keys), tasks=texts)
 
 
 def of_rows(

@@ -16,9 +16,9 @@ Limits. Near-equal is not equal: the distance of the neighbours adds what a perf
 there. So compare datasets at similar `distance`, or read `divergence_at_zero` and `noise_at_zero`, which extrapolate to
 equal states (see `at_zero_distance`) but want actions that are smooth functions of them. A cluster of k + 1 gives a
 noisy estimate for one frame (relative standard error about sqrt(2 / k) for one Gaussian dimension): means over an
-episode are what to read. What the state does not show (a phase, a hidden goal, velocities that are not observed) counts
-as disagreement, or as noise: it is one for a policy that sees no more. Experts that agree on a wrong action are
-consistent.
+episode are what to read. Episodes of different tasks are never compared. What the state does not show (a phase, a
+hidden goal, velocities that are not observed) counts as disagreement, or as noise: it is one for a policy that sees no
+more. Experts that agree on a wrong action are consistent.
 """
 
 from dataclasses import dataclass
@@ -66,12 +66,15 @@ class Frames:
         lengths: Frames of each episode, shape (E,).
         groups: Group of each episode, shape (E,): equal for copies of each other, which never are neighbours and
             together count as one episode.
+        tasks: Number of the task of each episode, shape (E,): only episodes of one task are neighbours. All are of one
+            if None.
     """
 
     states: np.ndarray
     actions: np.ndarray
     lengths: np.ndarray
     groups: np.ndarray
+    tasks: np.ndarray | None = None
 
     @property
     def weights(self) -> np.ndarray:
@@ -83,6 +86,11 @@ class Frames:
     def starts(self) -> np.ndarray:
         """First frame of each episode, shape (E,)."""
         return np.concatenate([[0], np.cumsum(self.lengths)[:-1]]).astype(np.int64)
+
+    @property
+    def kinds(self) -> np.ndarray | None:
+        """Task of each frame, shape (N,)."""
+        return None if self.tasks is None else np.repeat(self.tasks, self.lengths)
 
     def every(self, most: int) -> np.ndarray:
         """At most about `most` frames: every n-th of each episode, its first one included."""
@@ -104,7 +112,7 @@ def spreads(frames: Frames, k: int, radius: float = np.inf, most: int = 20_000) 
     used, weights = frames.every(most), frames.weights
     states = Scale.of(frames.states, weights)(frames.states)
     actions = Scale.of(frames.actions, weights)(frames.actions)
-    near = nearest_elsewhere(states, of_frame, k, used)
+    near = nearest_elsewhere(states, of_frame, k, used, frames.kinds)
     empty = np.full(len(frames.states), np.nan)
     if near.k == 0:
         return Spreads(empty, empty, empty, empty, empty, empty, np.nan, np.nan, 0)
@@ -136,15 +144,15 @@ def _of_transitions(
     has_next = np.ones(len(states), bool)
     has_next[np.cumsum(frames.lengths) - 1] = False
     used = used[has_next[used]]
-    if len(np.unique(of_frame[used])) < 2:
+    by_state = nearest_elsewhere(states, of_frame, k, used, frames.kinds)
+    if by_state.k == 0:
         return np.full(len(states), np.nan), np.full(len(states), np.nan), np.nan
     weights = np.where(has_next, frames.weights, 0.0)
     changes = np.zeros_like(states)
     changes[:-1] = np.diff(frames.states, axis=0)
     changes[~has_next] = 0.0
     changes = Scale.of(changes, weights)(changes)
-    by_state = nearest_elsewhere(states, of_frame, k, used)
-    by_both = nearest_elsewhere(np.hstack([states, actions]) / np.sqrt(2), of_frame, k, used)
+    by_both = nearest_elsewhere(np.hstack([states, actions]) / np.sqrt(2), of_frame, k, used, frames.kinds)
     return (
         _spread(changes, by_state, weights, radius)[0],
         _spread(changes, by_both, weights, radius)[0],

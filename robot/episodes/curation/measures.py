@@ -58,9 +58,9 @@ MEASURES = {
 
 def frames_of(demonstrations: Demonstrations, groups: np.ndarray) -> Frames:
     """All frames, one after the other."""
-    return Frames(
-        np.concatenate(demonstrations.states), np.concatenate(demonstrations.actions), demonstrations.lengths, groups
-    )
+    states, actions = np.concatenate(demonstrations.states), np.concatenate(demonstrations.actions)
+    tasks = np.unique(demonstrations.tasks, return_inverse=True)[1] if demonstrations.tasks else None
+    return Frames(states, actions, demonstrations.lengths, groups, tasks)
 
 
 def of_episodes(demonstrations: Demonstrations, spreads: Spreads, kept: np.ndarray) -> dict[str, np.ndarray]:

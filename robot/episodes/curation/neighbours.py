@@ -73,8 +73,14 @@ class Neighbours:
         return self.indices.shape[1]
 
 
-def nearest_elsewhere(points: np.ndarray, groups: np.ndarray, k: int, used: np.ndarray | None = None) -> Neighbours:
-    """The nearest frame of each of the k nearest other groups.
+def nearest_elsewhere(
+    points: np.ndarray,
+    groups: np.ndarray,
+    k: int,
+    used: np.ndarray | None = None,
+    kinds: np.ndarray | None = None,
+) -> Neighbours:
+    """The nearest frame of each of the k nearest other groups of the same kind.
 
     At most one frame of a group counts, because successive frames of one episode are nearly the same observation: k
     frames of one neighbour would look like k experts who agree.
@@ -83,18 +89,32 @@ def nearest_elsewhere(points: np.ndarray, groups: np.ndarray, k: int, used: np.n
         points: Scaled, shape (N, D).
         groups: Group of each frame, integers, shape (N,): its episode, or one number for episodes that are copies of
             each other.
-        k: How many; fewer where there are not so many other groups.
+        k: How many; fewer if no kind has so many other groups.
         used: Frames that are asked for and searched, shape (M,); all if None.
+        kinds: Kind of each frame, integers, shape (N,), e.g. its task; all the same if None.
 
     Returns:
-        Neighbours of the used frames; with a single group k is 0.
+        Neighbours of the used frames, without those of kinds that have fewer than k other groups. k is 0 where no kind
+        has two groups.
     """
     used = np.arange(len(points)) if used is None else used
-    k = min(k, len(np.unique(groups[used])) - 1)
+    kinds = np.zeros(len(points), np.int64) if kinds is None else kinds
+    parts = [used[kinds[used] == kind] for kind in np.unique(kinds[used])]
+    others = [len(np.unique(groups[part])) - 1 for part in parts]
+    k = min(k, max(others, default=0))
+    found = [_nearest(points, groups, k, part) for part, count in zip(parts, others, strict=True) if count >= k > 0]
+    if not found:
+        return Neighbours(used[:0], np.zeros((0, 0), np.int64), np.zeros((0, 0)))
+    queries = np.concatenate([one.queries for one in found])
+    order = np.argsort(queries, kind="stable")
+    indices, distances = (np.concatenate([getattr(one, name) for one in found]) for name in ("indices", "distances"))
+    return Neighbours(queries[order], indices[order], distances[order])
+
+
+def _nearest(points: np.ndarray, groups: np.ndarray, k: int, used: np.ndarray) -> Neighbours:
+    """Of frames that hold at least k + 1 groups."""
     indices = np.zeros((len(used), k), np.int64)
     distances = np.zeros((len(used), k))
-    if k < 1:
-        return Neighbours(used, indices, distances)
     tree = cKDTree(points[used])
     for begin in range(0, len(used), _CHUNK):
         rows = np.arange(begin, min(begin + _CHUNK, len(used)))

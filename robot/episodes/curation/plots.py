@@ -62,8 +62,9 @@ def distributions(assessment: Assessment, outlier: float) -> Any:
     figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 2.1 * rows), squeeze=False, layout="constrained")
     for name, axis in zip(names, axes.flat, strict=False):
         values = assessment.score if name == "score" else assessment.values[name]
-        z = np.zeros(len(values)) if name == "score" else assessment.badness[name]
-        _distribution(axis, assessment, values, z > outlier)
+        is_named = name != "score" and bool(MEASURES[name].text)
+        stands_out = assessment.badness[name] > outlier if is_named else np.zeros(len(values), bool)
+        _distribution(axis, assessment, values, stands_out)
         axis.set_title(TITLES.get(name, name) + _bad_side(name), fontsize=9)
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()

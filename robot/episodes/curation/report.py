@@ -134,6 +134,11 @@ def totals(assessment: Assessment) -> str:
         f"{len(demonstrations)} episodes, {whole['frames']:.0f} frames, {whole['copies']:.0f} copies"
         + ("." if np.isnan(whole["success_rate"]) else f", {whole['success_rate']:.0%} succeeded."),
     ]
+    tasks = len(set(demonstrations.tasks))
+    if tasks > 1:
+        lines.append(
+            f"{tasks} tasks, compared within each; {whole['compared']:.0%} of the frames have enough to compare with."
+        )
     if assessment.spreads.k:
         lines += [
             f"Action divergence {whole['divergence']:.2f} among the {assessment.spreads.k} most similar states of "
@@ -160,6 +165,12 @@ def _start_variation(assessment: Assessment) -> str:
     varies = [i for i in np.argsort(-spread) if spread[i] > 1e-6 * max(1.0, float(np.abs(starts[:, i]).max()))]
     if not varies:
         return "nothing"
-    shown = [f"{elements[i].partition(':')[2]} (std {spread[i]:.3g})" for i in varies[:_WIDEST]]
+    shown = [f"{_short(elements[i])} (std {spread[i]:.3g})" for i in varies[:_WIDEST]]
     more = f" and {len(varies) - _WIDEST} more" if len(varies) > _WIDEST else ""
     return ", ".join(shown) + more
+
+
+def _short(element: str) -> str:
+    """`ee_x` of `observation.state:ee_x`; `observation.state[3]` where it has no name."""
+    key, _, name = element.partition(":")
+    return f"{key}[{name}]" if name.isdigit() else name

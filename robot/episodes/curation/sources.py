@@ -1,6 +1,7 @@
 """Demonstrations from files: a folder of episodes, with what their logs know besides, or a dataset."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,18 +39,24 @@ def of_folder(path: Path, label: str, keys: Sequence[str] | None = None) -> Demo
         raise EpisodeError(f"{path} holds no finished episodes. Record some: `armature record out={path}`.")
     first = EpisodeReader(paths[0]).header.specs
     facts: dict[str, list[float]] = {name: [] for name in FACTS}
+    tasks: list[str] = []
 
     def rows() -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
         for episode_path in tqdm(paths, desc="read", unit="episode", mininterval=0.5, disable=None):
             episode = EpisodeReader(episode_path).read()
-            folder.check_same_specs(paths[0], first, episode_path, episode.header.specs)
+            if lines := first.difference(episode.header.specs):
+                raise EpisodeError(
+                    f"{episode_path} does not fit {paths[0]}: {'; '.join(lines)}. Measure episodes of different robots "
+                    "or observations apart."
+                )
             for name, value in facts_of(episode, label).items():
                 facts[name].append(value)
+            tasks.append(episode.header.specs.task)
             yield str(folder.episode_number(episode_path)), _columns(episode_path, episode, label)
 
     found = of_rows(first, rows(), keys)
     known = {name: np.array(values) for name, values in facts.items()}
-    return Demonstrations(**{**vars(found), "facts": known})
+    return replace(found, tasks=tuple(tasks), facts=known)
 
 
 def of_dataset_folder(path: Path, keys: Sequence[str] | None = None) -> Demonstrations:
@@ -67,11 +74,16 @@ def of_dataset_folder(path: Path, keys: Sequence[str] | None = None) -> Demonstr
             "Give it proxy actions first: `armature dataset relabel`."
         )
 
+    tasks: list[str] = []
+
     def rows() -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
         for number in tqdm(range(len(source)), desc="read", unit="episode", mininterval=0.5, disable=None):
-            yield str(number), source.read(number).columns
+            episode = source.read(number)
+            tasks.append(episode.task if isinstance(episode.task, str) else "; ".join(dict.fromkeys(episode.task)))
+            yield str(number), episode.columns
 
-    return of_rows(source.schema.specs, rows(), keys)
+    found = of_rows(source.schema.specs, rows(), keys)
+    return replace(found, tasks=tuple(tasks))
 
 
 def facts_of(episode: Episode, label: str) -> dict[str, float]:

@@ -156,3 +156,14 @@ def test_an_action_that_never_varies_agrees():
 def test_means_of_episodes_skip_what_is_not_known():
     values = np.array([1.0, np.nan, 3.0, np.nan])
     np.testing.assert_array_equal(divergence.of_episodes(values, np.array([3, 1])), [2.0, np.nan])
+
+
+def test_tasks_that_want_opposite_things_do_not_diverge():
+    """The same states, opposite actions, one task each."""
+    states = np.random.default_rng(0).normal(size=(60, 1))
+    signs = np.repeat([1.0, -1.0], 30)[:, None]
+    lengths, groups = np.ones(60, int), np.arange(60)
+    apart = spreads(Frames(states, signs, lengths, groups, np.repeat([0, 1], 30)), 5)
+    mixed = spreads(Frames(states, signs, lengths, groups), 5)
+    assert divergence.mean(apart.divergence) == 0.0
+    assert divergence.mean(mixed.divergence) > 0.5

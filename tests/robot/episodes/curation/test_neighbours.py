@@ -69,3 +69,16 @@ def test_rounding_of_a_constant_is_no_variation():
     rows = np.full((100, 1), 0.3) + np.random.default_rng(0).normal(size=(100, 1)) * 1e-9
     assert Scale.of(rows).dimensions == 0
     np.testing.assert_array_equal(Scale.of(rows)(rows), 0.0)
+
+
+def test_kinds_are_searched_apart_and_small_ones_left_out():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(7), 10)
+    kinds = np.repeat([0, 0, 0, 1, 1, 1, 2], 10)  # the last is alone
+    points = rng.normal(size=(70, 2))
+    near = nearest_elsewhere(points, groups, 5, kinds=kinds)
+    assert near.k == 2
+    np.testing.assert_array_equal(near.queries, np.arange(60))
+    np.testing.assert_array_equal(kinds[near.indices], np.broadcast_to(kinds[near.queries][:, None], (60, 2)))
+    alone = nearest_elsewhere(points[:30], groups[:30], 5)
+    np.testing.assert_array_equal(near.indices[:30], alone.indices)

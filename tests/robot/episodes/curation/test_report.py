@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from robot.episodes.episode import Channel, Episode, Event, Header, Result
 from robot.episodes.folder import episode_path
 from robot.episodes.log import EpisodeWriter, LogWriter
 from robot.episodes.log_reader import EpisodeReader
+from robot.errors import EpisodeError
 from robot.loop import Step
 from robot.specs import ArraySpec
 from tests.robot.episodes.curation.worlds import SPECS, STATE, dataset, drive
@@ -199,3 +201,32 @@ def test_episodes_that_run_on_time_are_put_on_a_clock(tmp_path):
     assert found.facts["jitter_ms"].max() == pytest.approx(0)
     assert found.facts["skew_ms"].max() < 1e-3
     assert assess(found).reasons[3][0] == "failed"
+
+
+def short_episode(path, specs, seed=0):
+    columns = drive(np.random.default_rng(seed), frames=8)
+    with EpisodeWriter(path, Header(specs, "expert")) as writer:
+        for row, action in enumerate(columns["action"]):
+            writer.write(Step(row, row + 1, {STATE: columns[STATE][row]}, action, action, 0.0, row == 7, False, False))
+        writer.finish()
+
+
+def test_tasks_may_differ_and_robots_may_not(tmp_path):
+    for number, task in enumerate(["left", "left", "right"]):
+        short_episode(episode_path(tmp_path, number), replace(SPECS, task=task), number)
+    found = sources.of_folder(tmp_path, "device")
+    assert found.tasks == ("left", "left", "right")
+    assert "2 tasks, compared within each; 67%" in " ".join(report.totals(assess(found)).split())
+    short_episode(episode_path(tmp_path, 3), replace(SPECS, robot="Panda"))
+    with pytest.raises(EpisodeError, match="robot is Panda, expected Point"):
+        sources.of_folder(tmp_path, "device")
+
+
+def test_a_dataset_and_the_episodes_that_it_was_built_of_are_measured_alike(folder, tmp_path):
+    assert cli(["build", f"episodes={folder}", f"out={tmp_path}/dataset", "workers=1"]) == 0
+    ours, theirs = sources.of_folder(folder, "device"), sources.of_dataset_folder(tmp_path / "dataset")
+    np.testing.assert_array_equal(theirs.lengths, ours.lengths)
+    np.testing.assert_array_equal(theirs.success, ours.success)
+    assert set(theirs.tasks) == {SPECS.task}
+    for first, second in zip(ours.actions + ours.states, theirs.actions + theirs.states, strict=True):
+        np.testing.assert_array_equal(first, second)
