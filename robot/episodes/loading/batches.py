@@ -114,6 +114,9 @@ class Batches:
 
     def fill(self, counts: np.ndarray, indices: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
         """Copy what `draw` chose into arrays of `layout`."""
+        if len(self.windows) == 1:
+            self.windows[0].fill(indices, out)
+            return
         start = 0
         for windows, count in zip(self.windows, counts.tolist(), strict=True):
             own = slice(start, start + count)

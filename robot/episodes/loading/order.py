@@ -78,7 +78,12 @@ class Shuffled:
 
     def at(self, positions: np.ndarray) -> np.ndarray:
         """See `Order`."""
-        epochs, offsets = np.divmod(np.asarray(positions, np.int64), self._n)
+        positions = np.asarray(positions, np.int64)
+        epoch = int(positions[0]) // self._n if len(positions) else 0
+        offsets = positions - epoch * self._n
+        if not len(offsets) or (offsets.min() >= 0 and offsets.max() < self._n):  # most batches are of one epoch
+            return self._permuted(epoch, offsets)
+        epochs, offsets = np.divmod(positions, self._n)
         windows = np.empty_like(offsets)
         for epoch in np.unique(epochs):
             own = epochs == epoch

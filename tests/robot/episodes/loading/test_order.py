@@ -51,7 +51,8 @@ def test_every_epoch_visits_every_window_once(n, seed, computed):
         assert sorted(visited[epoch * n : (epoch + 1) * n]) == list(range(n))
 
 
-@given(blocks=st.lists(st.tuples(st.integers(0, 500), st.integers(1, 40)), min_size=1, max_size=8))
+@settings(max_examples=30, deadline=None)
+@given(blocks=st.lists(st.tuples(st.integers(0, 500), st.integers(1, 20)), min_size=1, max_size=4))
 def test_the_order_is_a_function_of_the_position_alone(blocks):
     orders = {
         "shuffled": (Shuffled(17, 3), lambda: Shuffled(17, 3)),
