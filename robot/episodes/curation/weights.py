@@ -99,11 +99,18 @@ def returns_of(dataset: Dataset) -> np.ndarray:
     """Return of each episode, shape (E,): its summed reward, or whether it ended in success where there is none.
 
     Raises:
-        DatasetError: There is neither.
+        DatasetError: There is neither, or a reward is not finite.
     """
     starts = dataset.episode_starts
     if REWARD in dataset.columns:
-        return np.add.reduceat(dataset.columns[REWARD].astype(np.float64).reshape(-1), starts)
+        rewards = dataset.columns[REWARD].astype(np.float64).reshape(-1)
+        if not np.isfinite(rewards).all():
+            frame = int(np.flatnonzero(~np.isfinite(rewards))[0])
+            raise DatasetError(
+                f"{REWARD!r} of frame {frame} is {rewards[frame]}, so the return of its episode is not known. "
+                "Leave the episode out, or use sampler=quality."
+            )
+        return np.add.reduceat(rewards, starts)
     if SUCCESS in dataset.columns:
         return dataset.columns[SUCCESS].reshape(-1)[starts + dataset.episode_lengths - 1].astype(np.float64)
     raise DatasetError(

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from robot.episodes.curation import weights
 from robot.episodes.curation.weights import Sampler, window_weights
 from robot.episodes.dataset import Dataset
+from robot.episodes.loading.batches import Batches, Form
+from robot.episodes.loading.mixture import Mixture, Part
 from robot.errors import ConfigError, DatasetError, UnknownNameError
 from tests.robot.episodes.fakes import point_specs, random_episode
 
@@ -147,3 +149,31 @@ def test_weights_are_probabilities(returns, temperature, name):
     assert got.shape == (len(data),)
     assert (got >= 0).all()
     assert got.sum() == pytest.approx(1)
+
+
+def test_a_reward_that_is_not_finite_is_said():
+    broken = dataset()
+    broken.columns["next.reward"][5] = np.nan
+    with pytest.raises(DatasetError, match="frame 5 is nan"):
+        window_weights(broken, Sampler("return"))
+
+
+def test_batches_hold_windows_as_often_as_the_weights_say():
+    data = dataset((0.0, 1.0, 0.5), (40, 20, 30))
+    weights = window_weights(data, Sampler("return", temperature=0.5))
+    batches = Batches.of(Mixture([Part("data", data, 1.0, weights)]), Form(1, 1, 64), seed=0)
+    drawn = np.concatenate([batches.draw(step)[1] for step in range(400)])
+    counts = np.bincount(drawn, minlength=90)
+    per_episode = np.add.reduceat(counts, data.episode_starts) / len(drawn)
+    expected = np.add.reduceat(weights, data.episode_starts)
+    np.testing.assert_allclose(per_episode, expected, atol=4 * np.sqrt(0.25 / len(drawn)))
+    # The actions in a batch are those of the windows that were drawn.
+    np.testing.assert_array_equal(batches.batch(3)["action"][:, 0], data.columns["action"][batches.draw(3)[1]])
+
+
+def test_windows_of_left_out_episodes_are_never_drawn():
+    data = dataset((0.0, 1.0, 0.5), (40, 20, 30))
+    weights = window_weights(data, Sampler("topk", k=1))
+    batches = Batches.of(Mixture([Part("data", data, 1.0, weights)]), Form(1, 1, 64), seed=1)
+    drawn = np.concatenate([batches.draw(step)[1] for step in range(50)])
+    assert set(drawn) == set(range(40, 60))
