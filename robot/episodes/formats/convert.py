@@ -177,5 +177,7 @@ def _verdict(config: ConvertConfig, source: RowSource) -> str:
     worst = getattr(source, "worst", None)
     if worst is None:
         return ""
-    where = "everywhere" if config.states == AS_RECORDED else "where they begin"
-    return f" Played again, the episodes are what was recorded {where}, to {worst:.1g}."
+    agree = "exactly" if worst == 0.0 else f"to {worst:.1g}"
+    if config.states == AS_RECORDED:
+        return f" Played again, every episode goes as it was recorded, {agree}."
+    return f" Played as robosuite's script plays, every episode begins as it was recorded, {agree}."

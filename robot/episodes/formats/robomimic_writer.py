@@ -5,6 +5,7 @@ A file of ours has `obs/state`, `obs/environment_state`, `obs/<camera>_image`, `
 column is where, and that of a demonstration says its task and origin, so that nothing is lost on the way back.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,23 +77,37 @@ def write(source: RowSource, path: str | Path, settings: RobomimicSettings | Non
     path = Path(path)
     if not len(source):
         raise DatasetError(f"{path} is not written: there are no episodes.")
+    _refuse_foreign(path)
     part = path.with_name(f".{path.name}.part")
+    busy = DatasetError(f"Another process is writing {path}. Wait for it, or stop it.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with Sink(part) as sink:
-            with h5py.File(sink, "w") as file:
-                written = _File(file, sink, source, settings or RobomimicSettings()).write()
-            sink.check()
-        atomic.publish(part, path)
+        with atomic.locked(path, busy), _removed(part):
+            with Sink(part) as sink:
+                with h5py.File(sink, "w") as file:
+                    written = _File(file, sink, source, settings or RobomimicSettings()).write()
+                sink.check()
+            atomic.publish(part, path)
     except OSError as error:
         reason = error.strerror or str(error).partition("\n")[0]
         raise DatasetError(
             f"{path} cannot be written: {reason}. What was there before is unchanged; make room or choose another "
             "folder."
         ) from error
+    return written
+
+
+@contextlib.contextmanager
+def _removed(part: Path) -> Iterator[None]:
+    """Afterwards the unfinished file is gone, however it went."""
+    try:
+        yield
     finally:
         part.unlink(missing_ok=True)
-    return written
+
+
+def _refuse_foreign(path: Path) -> None:
+    if path.is_dir() or (path.is_file() and path.stat().st_size and not h5py.is_hdf5(path)):
+        raise DatasetError(f"{path} exists and is no HDF5 file; it is left as it is. Choose another name or remove it.")
 
 
 class _File:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from robot.contract import EnvironmentSpecs
+from robot.episodes import atomic
 from robot.episodes.formats import robomimic_writer
 from robot.episodes.formats.given import Given
 from robot.episodes.formats.robomimic_reader import RobomimicSource
@@ -394,6 +395,52 @@ def test_a_full_disk_is_told_of_and_nothing_is_left(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "cannot be written" in done.stdout
     assert list((tmp_path / "out").iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from robot.episodes.formats import robomimic_writer
+from robot.episodes.formats.robomimic_reader import RobomimicSource
+
+class Killing(RobomimicSource):
+    def read(self, number):
+        if number == 2:
+            os.kill(os.getpid(), getattr(signal, sys.argv[3]))
+        return super().read(number)
+
+robomimic_writer.write(Killing(sys.argv[1]), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_a_killed_writer_leaves_what_was_there(tmp_path, name):
+    path, target = processed(tmp_path / "a.hdf5"), raw(tmp_path / "b.hdf5")
+    before = target.read_bytes()
+    command = [sys.executable, "-c", KILLED, str(path), str(target), name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert target.read_bytes() == before
+    if name == "SIGINT":
+        assert sorted(found.name for found in tmp_path.iterdir()) == ["a.hdf5", "b.hdf5"]
+    robomimic_writer.write(RobomimicSource(path), target)
+    assert differences(path, target) == []
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["a.hdf5", "b.hdf5"]
+
+
+def test_two_writers_of_one_file(tmp_path):
+    target = tmp_path / "b.hdf5"
+    with atomic.locked(target, DatasetError("nobody")), pytest.raises(DatasetError, match="Another process is writing"):
+        robomimic_writer.write(own_source(), target)
+    assert not target.exists()
+
+
+def test_files_of_another_kind_are_not_replaced(tmp_path):
+    (tmp_path / "photo.h5").write_bytes(b"a photograph")
+    (tmp_path / "folder.h5").mkdir()
+    for name in ("photo.h5", "folder.h5"):
+        with pytest.raises(DatasetError, match="no HDF5 file; it is left as it is"):
+            robomimic_writer.write(own_source(), tmp_path / name)
+    assert (tmp_path / "photo.h5").read_bytes() == b"a photograph"
 
 
 def test_an_empty_source_is_refused(tmp_path):
