@@ -40,6 +40,7 @@ class EpisodeReader:
         with self._damage(), path.open("rb") as file:
             reader = make_reader(file, validate_crcs=True)
             _check_profile(path, reader.get_header().profile)
+            mcap_records.check_summary(file)
             found = [(record.name, record.metadata) for record in reader.iter_metadata()]
             summary = reader.get_summary()
             if summary is None or summary.statistics is None:

@@ -19,11 +19,15 @@ from mcap.records import Channel, Metadata, Schema
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, METADATA, DATA_END = 1, 2, 3, 4, 5, 6, 12, 15
-DAMAGE = (McapError, EOFError, StopIteration, struct.error, ValueError, KeyError, TypeError, zstandard.ZstdError)
+DAMAGE = (
+    *(McapError, EOFError, StopIteration, struct.error, zstandard.ZstdError),
+    *(ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError),
+)
 """Every way in which damage shows while records are read."""
 
 _HEAD = struct.Struct("<BQ")
 HEAD_BYTES = _HEAD.size
+_FOOTER = struct.Struct("<BQQQI")
 _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQII")
 MAX_CHUNK_BYTES = 1 << 31
@@ -73,6 +77,22 @@ def records(file: BinaryIO) -> Iterator[Record]:
         offset += _HEAD.size + length
 
 
+def check_summary(file: BinaryIO) -> None:
+    """Compare the index at the end of a file with its checksum, which `mcap` does not.
+
+    Raises:
+        ValueError, struct.error: It is damaged.
+    """
+    end = file.seek(-len(MAGIC) - _FOOTER.size, os.SEEK_END)
+    footer = file.read(_FOOTER.size)
+    opcode, length, start, _, checksum = _FOOTER.unpack(footer)
+    if opcode != FOOTER or length != _FOOTER.size - HEAD_BYTES or not 0 < start <= end:
+        raise ValueError("no footer")
+    file.seek(start)
+    if zlib.crc32(footer[:-4], zlib.crc32(file.read(end - start))) != checksum:
+        raise ValueError("wrong checksum of the index")
+
+
 def metadata_of(content: bytes) -> tuple[str, dict[str, str]]:
     """Name and strings of a metadata record."""
     record = Metadata.read(stream(content))
@@ -95,6 +115,8 @@ def unpacked(content: bytes) -> bytes:
     if size > MAX_CHUNK_BYTES:
         raise ValueError(f"a chunk of {size} bytes")
     if compression == b"zstd":
+        if zstandard.frame_content_size(data) != size:
+            raise ValueError("a chunk has the wrong size")
         data = zstandard.decompress(data, size)
     elif compression:
         raise ValueError(f"compression {compression!r}")

@@ -161,7 +161,7 @@ class _Recording:
     def run(self, setup: Setup) -> None:
         """Record what is missing."""
         config = self._config
-        notes, encoding = {ENV: asdict(config.env)}, Encoding(config.codec)
+        notes, encoding = {ENV: asdict(config.env)}, Encoding(config.codec, fps=max(1, round(config.env.control_hz)))
         job = Job(setup, self._out / folder.ATTEMPTS, config.seed, config.source, config.quality, notes, encoding)
         missing = config.episodes - self.episodes
         with Collectors(job, min(config.workers, missing)) as collectors:

@@ -23,6 +23,7 @@ from robot.episodes.episode import Episode, Event, Header, Result
 from robot.episodes.log import EpisodeWriter, LogWriter
 from robot.episodes.log_reader import EpisodeReader
 from robot.episodes.pictures import Encoding
+from robot.episodes.recover import recover
 from robot.errors import ConfigError, EpisodeError, SpecError, UnknownNameError
 from robot.loop import Step
 from robot.specs import ArraySpec
@@ -172,6 +173,7 @@ def test_every_channel_has_its_own_times(tmp_path):
     assert values(episode, "/measured/tau").dtype == np.float64
     assert episode.channels[STATE_TOPIC].t_ns.tolist() == [2_000_000 * at + 11 for at in range(0, 50, 7)]
     assert episode.pictures[FRONT_TOPIC].t_ns.tolist() == [2_000_000 * at + 5 for at in range(0, 50, 10)]
+    assert reader.events() == episode.events
     assert episode.events == (Event(7, "note", "two\nlines", {"a": [1, None]}), Event(9, "success"))
 
 
@@ -453,6 +455,8 @@ def test_a_full_disk_loses_nothing_that_was_durable(tmp_path):
     times = [message.t_ns for message in messages_of(part)]
     assert times == list(range(len(times)))
     assert 0 < len(times) <= int(lines[0].split()[0]) + 1
+    recover(part, path)
+    assert read(path).channels[STATE_TOPIC].t_ns.tolist() == times
 
 
 def test_missing_and_foreign_files_are_named(tmp_path):
@@ -522,6 +526,7 @@ def fingerprint(path: Path) -> list:
     episode = read(path)
     pictures = [list(channel.pictures.encoded()) for channel in episode.pictures.values()]
     vectors = [(topic, c.t_ns.tolist(), c.values.tobytes()) for topic, c in episode.channels.items()]
+    assert EpisodeReader(path).events() == episode.events
     return [episode.header, episode.result, vectors, pictures, episode.events]
 
 
