@@ -6,6 +6,9 @@ Legend: E episodes, S state dimensions, M points of a resampled episode.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist, squareform
 
 from robot.episodes.curation.neighbours import Scale
@@ -14,6 +17,7 @@ BINS = 10
 """Cells along each of the first `COMPONENTS` principal components."""
 COMPONENTS = 3
 _POINTS = 24
+_COARSE = 12
 _BANDWIDTH = 0.5
 """Standard deviations at which two episodes count as rather alike; it only sets the unit of `effective_number`."""
 
@@ -51,33 +55,29 @@ def resampled(rows: np.ndarray, points: int = _POINTS) -> np.ndarray:
 def groups_of_copies(states: list[np.ndarray], actions: list[np.ndarray], tolerance: float) -> np.ndarray:
     """Number of the group of each episode, from 0: one number for episodes that are nearly the same.
 
-    Two are where their lengths differ by less than 2 % and the root mean square difference of their states and actions,
-    each resampled to 24 points, is below `tolerance` standard deviations. Chains of such pairs are one group.
+    Two are where their lengths differ by at most 2 % and the root mean square difference of their states and actions,
+    each resampled to 24 points, is at most `tolerance` standard deviations. Chains of such pairs are one group.
 
     Args:
         states: Of each episode, (T, S).
         actions: Of each episode, (T, A).
-        tolerance: In standard deviations of the frames; 0 finds none, not even exact copies.
+        tolerance: In standard deviations of the frames; 0 finds exact copies only.
     """
     count, rows = len(states), [np.hstack(pair) for pair in zip(states, actions, strict=True)]
     scale = Scale.of(np.concatenate(rows))
     # Scaled distances are root mean squares over dimensions; over the points as well after this division.
     flat = np.array([resampled(scale(part)).ravel() for part in rows]) / np.sqrt(_POINTS)
     lengths = np.array([len(part) for part in rows])
-    parent = np.arange(count)
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            i = parent[i]
-        return i
-
-    for i in range(count - 1):
-        close = np.linalg.norm(flat[i + 1 :] - flat[i], axis=1) < tolerance
-        close &= np.abs(lengths[i + 1 :] - lengths[i]) <= 0.02 * lengths[i]
-        for j in np.flatnonzero(close) + i + 1:
-            first, second = sorted((root(i), root(int(j))))
-            parent[second] = first
-    return np.unique([root(i) for i in range(count)], return_inverse=True)[1].astype(np.int64)
+    # Some of the coordinates bound the distance from below, so that few pairs are left to be compared in all of them.
+    widest = np.argsort(-flat.var(axis=0), kind="stable")[:_COARSE]
+    first, second = cKDTree(flat[:, widest]).query_pairs(tolerance, output_type="ndarray").T
+    close = np.linalg.norm(flat[first] - flat[second], axis=1) <= tolerance
+    close &= np.abs(lengths[first] - lengths[second]) <= 0.02 * np.maximum(lengths[first], lengths[second])
+    pairs = coo_array((np.ones(int(close.sum())), (first[close], second[close])), (count, count))
+    component = connected_components(pairs, directed=False)[1]
+    begins = np.full(count, count)
+    np.minimum.at(begins, component, np.arange(count))
+    return np.unique(begins[component], return_inverse=True)[1].astype(np.int64)
 
 
 def coverage(states: list[np.ndarray], groups: np.ndarray, most: int = 1000) -> Coverage:

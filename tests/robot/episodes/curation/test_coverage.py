@@ -78,3 +78,17 @@ def test_resampling_keeps_ends_and_lines():
 def test_one_still_episode_is_covered_without_complaint():
     found = coverage.coverage([np.ones((1, 3))], np.zeros(1, int))
     assert (found.starts, found.episodes, found.dimensions) == (1, 1, 0)
+
+
+def test_chains_of_copies_are_one_group_named_by_the_first():
+    states, actions = parts(dataset(4))
+    shift = 0.8 * 0.01 * np.concatenate(states).std(axis=0)
+    states = [states[0], states[1], states[0] + shift, states[0] + 2 * shift, states[2]]
+    actions = [actions[0], actions[1], actions[0], actions[0], actions[2]]
+    np.testing.assert_array_equal(coverage.groups_of_copies(states, actions, 0.01), [0, 1, 0, 0, 2])
+
+
+def test_no_tolerance_finds_exact_copies_only():
+    states, actions = parts(dataset(3))
+    states, actions = [*states, states[1], states[2] + 1e-4], [*actions, actions[1], actions[2]]
+    np.testing.assert_array_equal(coverage.groups_of_copies(states, actions, 0.0), [0, 1, 2, 1, 3])
