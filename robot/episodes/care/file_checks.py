@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
+
+from tqdm import tqdm
 
 from robot.episodes.care.findings import Report
 from robot.episodes.formats.lerobot_files import Files, episode_files
@@ -43,14 +44,14 @@ def written(files: Files) -> dict[str, dict[str, object]]:
     return {name: known for name, known in found.items() if isinstance(known, dict)}
 
 
-def check_written(files: Files, report: Report, is_fast: bool, advance: Callable[[int], None]) -> None:
+def check_written(files: Files, report: Report, is_fast: bool) -> None:
     """Size, and unless it should go fast the digest, of every file that our writer noted."""
     try:
         noted = written(files)
     except DatasetError as error:
         report.error("unreadable file", WRITTEN, str(error), _AGAIN)
         return
-    for name, known in noted.items():
+    for name, known in tqdm(noted.items(), desc="files", unit="file", leave=False, disable=is_fast):
         path, size = files.root / name, known.get("bytes")
         if not path.is_file():
             report.error("missing file", name, "it was written with the dataset", _AGAIN)
@@ -59,7 +60,6 @@ def check_written(files: Files, report: Report, is_fast: bool, advance: Callable
             report.error("changed file", name, text, _AGAIN)
         elif not is_fast and known.get("sha256") and digest(path) != known["sha256"]:
             report.error("changed file", name, "its bytes are not those that were written", _AGAIN)
-        advance(1)
 
 
 def digest(path: Path) -> str:

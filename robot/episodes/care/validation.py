@@ -63,7 +63,7 @@ def validate(root: str | Path, is_fast: bool = False) -> Checked:
     table_checks.check_order(files, report)
     file_checks.check_missing(files, report)
     file_checks.check_leftovers(files, report)
-    file_checks.check_written(files, report, is_fast, lambda _: None)
+    file_checks.check_written(files, report, is_fast)
     video_checks.check(files, report)
     found = _meaning(files, report)
     if found is None:

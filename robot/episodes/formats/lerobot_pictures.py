@@ -12,6 +12,8 @@ from av.container import InputContainer
 from robot.episodes.formats.lerobot_files import again, first_line, root_of
 from robot.errors import DatasetError
 
+_THREADS = 4  # of one decoder; loaders decode in several processes
+
 
 class VideoSpan:
     """Some frames of a video file, in order: those at `start_s`, `start_s + 1 / fps`, ...
@@ -63,14 +65,16 @@ class VideoSpan:
         """Frames from a key frame before the first wanted one; from the file's first where seeking went too far."""
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = _THREADS
         base = stream.time_base
         margin_s = 0.5 / self.fps
         if base is not None and self.start_s > margin_s:
             container.seek(max(0, int((self.start_s - margin_s) / base)), stream=stream, backward=True)
-            first = next(container.decode(stream), None)
+            frames = container.decode(stream)
+            first = next(frames, None)
             if first is not None and first.time is not None and (first.time - self.start_s) * self.fps < 0.25:
                 yield first
-                yield from container.decode(stream)
+                yield from frames
                 return
             container.seek(0, stream=stream, backward=True)
         yield from container.decode(stream)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from robot.episodes import statistics
 from robot.episodes.dataset import Dataset
 from robot.errors import DatasetError
+from robot.specs import ArraySpec
 from tests.robot.episodes.fakes import STATE, point_specs, random_dataset, random_episode
 
 
@@ -102,3 +103,35 @@ def test_a_rate_that_is_no_whole_number_is_refused():
 def test_specs_survive_json_with_their_dataset():
     specs = random_dataset().specs
     assert type(specs).from_json(json.loads(json.dumps(specs.to_json()))) == specs
+
+
+def test_rows_of_a_dataset_in_memory_are_a_source():
+    dataset = random_dataset((5, 1, 9))
+    source = dataset.rows()
+    assert len(source) == 3
+    rows = source.read(2)
+    assert (len(rows), rows.task) == (9, "reach the goal")
+    np.testing.assert_array_equal(rows.columns[STATE], dataset.columns[STATE][6:])
+    assert set(rows.columns) == set(source.schema.columns) == set(dataset.columns)
+    assert source.schema.extras["next.success"] == ArraySpec("next.success", (), "bool")
+
+
+def test_every_frame_has_a_task():
+    dataset = random_dataset((5, 1, 9))
+    assert dataset.tasks == ("reach the goal",)
+    assert dataset.task_index.tolist() == [0] * 15
+    numbers = np.array([0] * 5 + [1] * 3 + [0] * 7)
+    several = Dataset(dataset.specs, dataset.columns, dataset.episode_lengths, dataset.stats, ("a", "b"), numbers)
+    assert [several.rows().read(number).task for number in range(3)] == ["a", "b", ("b", "b", *"aaaaaaa")]
+    assert several.identity != dataset.identity
+    with pytest.raises(DatasetError, match=r"task_index has shape \(3,\), expected \(15,\)"):
+        Dataset(dataset.specs, dataset.columns, dataset.episode_lengths, dataset.stats, ("a", "b"), numbers[:3])
+
+
+def test_pictures_are_no_columns():
+    specs = point_specs()
+    key = "observation.images.front"
+    specs.observation[key] = ArraySpec(key, (4, 4, 3), "uint8", 0, 255)
+    dataset = Dataset.from_episodes(specs, [random_episode(point_specs(), 4, 0)])
+    assert key not in dataset.columns
+    assert key in dataset.specs.observation

@@ -156,7 +156,7 @@ def _write_videos(root: Path, places: list[tuple[int, int]], camera: str, codec:
             for episode in (episode for episode in range(3) if places[episode] == place):
                 spans[episode] = (count / FPS, (count + LENGTHS[episode]) / FPS)
                 for k in range(LENGTHS[episode]):
-                    frame = av.VideoFrame.from_ndarray(picture(episode, k), format="rgb24")
+                    frame = av.VideoFrame.from_ndarray(picture(episode, k), format="rgb24").reformat(format="yuv420p")
                     frame.pts, frame.time_base = count, Fraction(1, FPS)
                     container.mux(stream.encode(frame))
                     count += 1
