@@ -82,7 +82,8 @@ def value_to_json(value: Any, dtype: np.dtype, what: str) -> Any:
         return bool(array)
     if array.ndim == 0 and dtype == np.float64 and math.isfinite(array):
         return float(array)
-    return {"dtype": _dtype_to_json(dtype, what), "shape": list(array.shape), **_deflated(array.tobytes())}
+    packed = array.astype(_plain(dtype))  # h5py gives scalars back in this machine's byte order, and texts cut short
+    return {"dtype": _dtype_to_json(dtype, what), "shape": list(array.shape), **_deflated(packed.tobytes())}
 
 
 def from_json(data: Any) -> tuple[Any, np.dtype | None]:
@@ -98,8 +99,7 @@ def from_json(data: Any) -> tuple[Any, np.dtype | None]:
     if "empty" in data:
         return h5py.Empty(_dtype_from_json(data["empty"])), None
     dtype = _dtype_from_json(data["dtype"])
-    plain = np.dtype(f"S{dtype.itemsize}") if dtype.kind == "S" else dtype
-    return np.frombuffer(_inflated(data), plain).reshape(data["shape"]), dtype
+    return np.frombuffer(_inflated(data), _plain(dtype)).reshape(data["shape"]), dtype
 
 
 def _attribute(owner: h5py.HLObject, name: str) -> Any:
@@ -125,6 +125,11 @@ def _dtype_from_json(data: Any) -> np.dtype:
     if isinstance(data, dict):
         return h5py.string_dtype(data["encoding"], data["length"])
     return np.dtype(data)
+
+
+def _plain(dtype: np.dtype) -> np.dtype:
+    """The type without h5py's remarks on it."""
+    return np.dtype(f"S{dtype.itemsize}") if dtype.kind == "S" else np.dtype(dtype.str)
 
 
 def _texts_to_json(value: Any, encoding: str) -> Any:
