@@ -20,6 +20,7 @@ Memory holds the vectors of one episode for each worker and a few more, never al
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,8 +136,9 @@ def write(
         with atomic.locked(path, busy), atomic.replaced_folder(path) as part:
             return _Writing(source, settings, part, path).run(about or {})
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)  # libraries write essays
         raise DatasetError(
-            f"{path} cannot be written: {error.strerror or error}. What was there before is unchanged; make room or "
+            f"{path} cannot be written: {reason}. What was there before is unchanged; make room or "
             "choose another folder."
         ) from error
 

@@ -31,7 +31,7 @@ from tests.robot.episodes.formats.sources import EXTRAS, FRONT, SCHEMA, VECTORS,
 
 ROOT = Path(__file__).parents[4]
 DATA, EPISODES = "data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet"
-SMALL = {"data_file_mb": 0.01, "video_file_mb": 0.015, "chunk_files": 2}
+SMALL = {"data_file_mb": 0.01, "video_file_mb": 0.01, "chunk_files": 2}
 """Limits that make several files of a few episodes."""
 LENGTHS = (20, 7, 30, 1, 44)
 
@@ -370,7 +370,7 @@ class Failing:
         if number == 2 and self._how == "interrupted":
             raise KeyboardInterrupt
         if number == 2 and self._how == "full":
-            resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         return episode(8, number + 50)
 
 
