@@ -266,3 +266,19 @@ def test_an_element_that_cannot_be_told_is_named(trained):
     lines = relabel.described(blind)
     assert "no better" not in lines[1]
     assert "no better than a constant" in lines[2]
+
+
+def test_pictures_and_other_columns_are_carried_over(trained):
+    picture = ArraySpec("observation.images.front", (4, 4, 3), "uint8")
+    specs = changed(observation={**SPECS.observation, picture.key: picture})
+    reward = ArraySpec("next.reward", ())
+    pictures = np.zeros((12, 4, 4, 3), np.uint8)
+    columns = {**base().read(0).columns, "next.reward": np.arange(12, dtype=np.float32)}
+    source = Held(Schema(specs, {"next.reward": reward}), [Rows(columns, {picture.key: pictures}, ("a", "b") * 6)])
+    relabelled = Relabelled(source, trained, relabel.ALL, 0.5)
+    rows = relabelled.read(0)
+    assert rows.pictures[picture.key] is pictures
+    np.testing.assert_array_equal(rows.columns["next.reward"], np.arange(12))
+    assert rows.task == ("a", "b") * 6
+    assert set(relabelled.schema.columns) == set(rows.columns)
+    np.testing.assert_array_equal(columns["action"], base().read(0).columns["action"])  # the source is as it was
