@@ -106,10 +106,10 @@ class Augmenter:
             seed=seed,
             attempt=number,
             quality=source.quality,
-            notes={NOTES: self._notes(source, scene)},
+            notes={**job.notes, NOTES: self._notes(source, scene)},
         )
         follower = SegmentFollower(specs, source.segments, self._symmetry, self._speed(specs))
-        with EpisodeWriter(path, header) as writer:
+        with EpisodeWriter(path, header, job.encoding) as writer:
             rollout(self.environment, follower, seed, disturbance(self._recipe.noise, seed), writer.write)
             result = writer.finish()
         return Attempt(number, path, result.success_final)

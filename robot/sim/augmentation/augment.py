@@ -13,11 +13,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from robot.config import load
-from robot.contract import Environment
+from robot.contract import Environment, EnvironmentSpecs
 from robot.episodes import atomic, folder
 from robot.episodes.collecting import Attempt, Collectors, Job
 from robot.episodes.log_reader import EpisodeReader
-from robot.episodes.record import ALL, HOPELESS_FAILURES, SUCCESS
+from robot.episodes.pictures import Encoding
+from robot.episodes.record import ALL, ENV, HOPELESS_FAILURES, SUCCESS
 from robot.errors import ConfigError, EpisodeError, unknown_name
 from robot.sim.augmentation.attempting import NEAREST, NOTES, RANDOM, Augmenter, Recipe, metric
 from robot.sim.augmentation.guiding import COVERAGE, UNIFORM, Coverage, coverage, judges, scenes
@@ -50,6 +51,7 @@ class AugmentConfig:
     speed_m: float
     turn_rad: float
     keep: str
+    codec: str
     seed: int
     workers: int
 
@@ -64,6 +66,7 @@ class AugmentConfig:
             raise ConfigError(f"noise is {self.noise}, expected 0 to 1, the largest action.")
         if self.noise and self.env.absolute:
             raise ConfigError("noise disturbs displacements; with env.absolute actions are poses: set noise=0.")
+        Encoding(self.codec)
         for key, known in _CHOICES.items():
             if getattr(self, key) not in known:
                 raise unknown_name(f"choice of {key}", getattr(self, key), known)
@@ -172,6 +175,7 @@ class _Run:
         self._config, self._recipe, self._out = config, recipe, out
         self.episodes = self.successes = self.attempts = 0
         self.seeds: list[int] = []
+        self._first: tuple[Path, EnvironmentSpecs] | None = None
         for path in folder.finished(out):
             self._count(path, EpisodeReader(path), is_held=True)
         for path in folder.discarded(out):
@@ -185,9 +189,12 @@ class _Run:
     def go(self, setup: "partial[Augmenter]") -> None:
         """Make what is missing."""
         config, failures = self._config, 0
-        job = Job(setup, self._out / folder.ATTEMPTS, config.seed, SOURCE, "")
+        notes, encoding = {ENV: asdict(config.env)}, Encoding(config.codec, fps=max(1, round(config.env.control_hz)))
+        job = Job(setup, self._out / folder.ATTEMPTS, config.seed, SOURCE, "", notes, encoding)
         with Collectors(job, min(config.workers, config.count - self.episodes)) as collectors:
-            collectors.specs()  # the bar begins when the workers do, for the sake of its ETA
+            specs = collectors.specs()  # the bar begins when the workers do, for the sake of its ETA
+            if self._first:
+                folder.check_same_specs(*self._first, Path("This augmentation"), specs)
             with tqdm(total=config.count, initial=self.episodes, unit="episode", desc="augmenting") as bar:
                 for attempt in collectors.attempts(self.attempts):
                     is_kept = self._settle(attempt)
@@ -228,6 +235,7 @@ class _Run:
                 f"{path} was made otherwise: {'; '.join(differing)}. Go on as it began, or choose another folder with "
                 "out=."
             )
+        self._first = self._first or (path, header.specs)
         self.attempts = max(self.attempts, header.attempt + 1)
         self.successes += reader.result.success_final
         self.episodes += is_held

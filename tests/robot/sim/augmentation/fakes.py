@@ -162,6 +162,7 @@ def config(episodes: Path, out: Path, **changes: Any) -> AugmentConfig:
         "speed_m": 0.4,
         "turn_rad": 3.0,
         "keep": "success",
+        "codec": "jpeg",
         "seed": 1000,
         "workers": 1,
     }
