@@ -2,8 +2,10 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from robot.config import load
+from robot.episodes.care.findings import Report
 from robot.episodes.care.validation import validate
 
 
@@ -18,10 +20,12 @@ class ValidateConfig:
 def main(overrides: list[str]) -> int:
     """Run the verb: a line for each finding on standard output; 1 if one is an error."""
     config = load("dataset_validate", ValidateConfig, overrides)
-    checked = validate(config.dataset, config.fast)
-    report = checked.report
-    for finding in report.findings:
-        print(finding)
+    report = Report(Path(config.dataset))
+    try:
+        checked = validate(config.dataset, config.fast, report)
+    finally:  # after Ctrl-C too
+        for finding in report.findings:
+            print(finding)
     seen = f"{checked.episodes} episodes, {checked.frames} frames, {checked.pictures} decoded pictures"
     if report.findings:
         counts = f"{len(report.errors)} errors, {len(report.warnings)} warnings"

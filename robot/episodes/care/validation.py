@@ -36,7 +36,7 @@ class Checked:
     pictures: int
 
 
-def validate(root: str | Path, is_fast: bool = False) -> Checked:
+def validate(root: str | Path, is_fast: bool = False, report: Report | None = None) -> Checked:
     """Check a dataset as a whole.
 
     Vectors of all rows are in memory at once, pictures one at a time.
@@ -44,13 +44,14 @@ def validate(root: str | Path, is_fast: bool = False) -> Checked:
     Args:
         root: Folder of a LeRobotDataset v3, ours or foreign.
         is_fast: Decode no pictures and hash no files.
+        report: What findings are added to as they are made; left out: a new one.
 
     Raises:
         DatasetError: The folder is no LeRobotDataset v3 at all.
     """
     root = Path(root)
     read_info(root)
-    report = Report(root)
+    report = Report(root) if report is None else report
     try:
         files = Files.read(root)
         if not files.episodes:

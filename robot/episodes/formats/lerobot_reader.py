@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from robot.episodes.episode import Pictures
 from robot.episodes.formats import lerobot_pictures
 from robot.episodes.formats.lerobot_columns import array
-from robot.episodes.formats.lerobot_files import EpisodePlace, Files, again, first_line, opened, read_origins
+from robot.episodes.formats.lerobot_files import EpisodePlace, Files, again, first_line, opened, read_origins, root_of
 from robot.episodes.formats.lerobot_pictures import EncodedPictures, VideoSpan
 from robot.episodes.formats.lerobot_schema import meaning
 from robot.episodes.rows import Rows
@@ -55,7 +54,7 @@ class LeRobotSource:
         paths = [path for path in files.data_files if path.exists()] or list(files.data_files)
         found = meaning(files, opened(paths[0]).schema_arrow)
         self.schema, self.stored, self.left_out = found.schema, found.stored, found.left_out
-        self._file: tuple[Path, pq.ParquetFile] | None = None
+        self._file: _Opened | None = None
         self._group: tuple[Path, tuple[int, ...], tuple[str, ...], pa.Table] | None = None
         self._videos: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -135,35 +134,22 @@ class LeRobotSource:
             self._videos[path] = lerobot_pictures.encoded_frames(path)
         return self._videos[path]
 
-    def _open(self, path: Path) -> pq.ParquetFile:
-        if self._file is None or self._file[0] != path:
+    def _open(self, path: Path) -> "_Opened":
+        if self._file is None or self._file.path != path:
             if self._file is not None:
-                self._file[1].close()
-            self._file = (path, opened(path))
-        return self._file[1]
-
-    def _groups(self, place: EpisodePlace) -> tuple[int, ...]:
-        """Row groups that may hold rows of the episode; LeRobot and we write one for each."""
-        file = self._open(place.data)
-        at = file.schema_arrow.get_field_index("episode_index")
-        if at < 0:
-            raise DatasetError(f"{place.data} has no column 'episode_index'. {again(self.files.root)}")
-        names = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
-        column, found = names.index("episode_index"), []
-        for group in range(file.num_row_groups):
-            statistics = file.metadata.row_group(group).column(column).statistics
-            if statistics is None or not statistics.has_min_max or statistics.min <= place.number <= statistics.max:
-                found.append(group)
-        return tuple(found)
+                self._file.file.close()
+            self._file = _Opened(path)
+        return self._file
 
     def _table(self, place: EpisodePlace, pictures: tuple[str, ...]) -> pa.Table:
         """The episode's rows, in order; of pictures that lie among them only those that are named."""
-        groups = self._groups(place)
+        opened_file = self._open(place.data)
+        groups = opened_file.groups(place.number)
         if self._group is None or self._group[:3] != (place.data, groups, pictures):
             unwanted = {self.stored[key] for key in self.schema.pictures if key not in pictures} | self.left_out.keys()
-            names = [name for name in self._open(place.data).schema_arrow.names if name not in unwanted]
+            names = [name for name in opened_file.file.schema_arrow.names if name not in unwanted]
             try:
-                table = self._open(place.data).read_row_groups(list(groups), columns=names)
+                table = opened_file.file.read_row_groups(list(groups), columns=names)
             except (pa.ArrowException, OSError) as error:
                 raise DatasetError(f"{place.data} is damaged: {first_line(error)} {again(self.files.root)}") from error
             self._group = (place.data, groups, pictures, table)
@@ -227,15 +213,37 @@ class LeRobotSource:
 
     def _hash_rows(self, digest: "hashlib._Hash", place: EpisodePlace) -> None:
         """Stored bytes of the row groups that hold the episode."""
-        file = self._open(place.data)
+        opened_file = self._open(place.data)
         with place.data.open("rb") as raw:
-            for group in self._groups(place):
-                found = file.metadata.row_group(group)
+            for group in opened_file.groups(place.number):
+                found = opened_file.file.metadata.row_group(group)
                 for i in range(found.num_columns):
                     column = found.column(i)
                     start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
                     raw.seek(start)
                     digest.update(raw.read(column.total_compressed_size))
+
+
+class _Opened:
+    """A data file, and which of its row groups hold which episodes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.file = path, opened(path)
+        metadata = self.file.metadata
+        names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+        if "episode_index" not in names:
+            raise DatasetError(f"{path} has no column 'episode_index'. {again(root_of(path))}")
+        column = names.index("episode_index")
+        ranges = []
+        for group in range(metadata.num_row_groups):
+            known = metadata.row_group(group).column(column).statistics
+            has_range = known is not None and known.has_min_max
+            ranges.append((known.min, known.max) if has_range else (-np.inf, np.inf))
+        self._low, self._high = np.array(ranges, np.float64).reshape(-1, 2).T
+
+    def groups(self, episode: int) -> tuple[int, ...]:
+        """Row groups that may hold rows of the episode; LeRobot and we write one for each."""
+        return tuple(np.flatnonzero((self._low <= episode) & (episode <= self._high)).tolist())
 
 
 def _encoded(table: pa.Table, name: str, root: Path, where: str) -> list[bytes]:

@@ -19,8 +19,10 @@ from robot.episodes import statistics
 from robot.episodes.dataset import Dataset
 from robot.episodes.formats import lerobot_writer
 from robot.episodes.formats.lerobot_reader import LeRobotSource
+from robot.episodes.formats.video import Encoding
 from robot.errors import DatasetError
 from robot.specs import ArraySpec
+from tests.robot.episodes.care import whole
 from tests.robot.episodes.fakes import STATE, random_dataset
 from tests.robot.episodes.formats import foreign
 
@@ -358,3 +360,42 @@ def test_pictures_count_for_the_identity_of_a_dataset(tmp_path):
     other = Dataset.open(foreign.write(tmp_path / "three", video="libx265"))
     np.testing.assert_array_equal(other.columns["action"], one.columns["action"])
     assert other.identity != one.identity
+
+
+def test_the_first_version_of_our_format_is_read(folder):
+    """It had vectors only, one task, and origins in `meta/armature.json`; nothing said what outcomes are."""
+    now = json.loads((folder / "meta/armature.json").read_text())
+    shutil.rmtree(folder / "meta/armature")
+    origins = [{"file": f"episode-{k:06d}.mcap", "seed": k, "source": "expert", "quality": ""} for k in range(3)]
+    old = {
+        "format": "armature-dataset",
+        "version": 1,
+        "environment": now["environment"],
+        "label": "device",
+        "episodes": origins,
+    }
+    (folder / "meta/armature.json").write_text(json.dumps(old))
+    assert Dataset.open(folder).identity == random_dataset().identity
+    source = LeRobotSource(folder)
+    assert source.read(2).origin == origins[2]
+    assert source.schema.extras["next.success"] == ArraySpec("next.success", (), "bool")
+    assert source.subsets == {}
+
+
+def test_what_our_writer_was_given_comes_back(tmp_path):
+    """Texts, booleans, scalars and arrays; notes, origins and subsets; pictures without loss."""
+
+    given = whole.source((7, 4))
+    lerobot_writer.write(given, tmp_path / "d", lerobot_writer.Settings(encoding=Encoding(codec="png")))
+    found = LeRobotSource(tmp_path / "d")
+    assert found.schema == given.schema
+    for number in range(2):
+        rows, expected = found.read(number), given.read(number)
+        assert (rows.task, rows.origin, rows.subsets) == (expected.task, expected.origin, expected.subsets)
+        for key, column in expected.columns.items():
+            assert rows.columns[key].dtype.kind == column.dtype.kind
+            np.testing.assert_array_equal(rows.columns[key], column, key)
+        for key, pictures in expected.pictures.items():
+            np.testing.assert_array_equal(np.stack(list(rows.pictures[key])), pictures)
+    assert found.subsets == {"train": (0, 1), "first": (0,)}
+    np.testing.assert_array_equal(found.columns(1)["action"], given.read(1).columns["action"])
