@@ -11,13 +11,13 @@ from tqdm import tqdm
 from robot.episodes.bridge_log import STATUS_TOPIC
 from robot.episodes.bridge_session import ARMING, Session
 from robot.episodes.bridge_take import Take
-from robot.episodes.control_keys import HELP
 from robot.episodes.episode import IMAGES, Result, topic_of
 from robot.episodes.recorder import Count
 
 GB = 1e9
 EARLY = 4
 """A disk with less than so many times the least is warned of."""
+FORMAT = "{desc} {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 EVERY_S = 0.25
 EVERY_IN_A_FILE_S = 10.0
 _PICTURES = topic_of(IMAGES)
@@ -58,7 +58,7 @@ class Progress:
 
     def __init__(self, total: int, done: int, by: str, disk: Disk) -> None:
         is_terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, initial=done, unit="episode", desc="recording", mininterval=0, leave=False)
+        self._bar = tqdm(total=total, initial=done, desc="recording", mininterval=0, leave=False, bar_format=FORMAT)
         self._every_s = EVERY_S if is_terminal else EVERY_IN_A_FILE_S
         self._disk, self._by = disk, by
         self._seen: tuple[float, Mapping[str, Count]] | None = None
@@ -102,14 +102,14 @@ class Progress:
         )
 
     def _waiting(self) -> str:
-        start = "waits for the arm to be armed" if self._by == ARMING else HELP
+        start = "waits for the arm to be armed" if self._by == ARMING else "space begins an episode"
         return f"{start} | {self._disk.left_gb:.1f} GB left"
 
     def _going(self, take: Take, now_s: float) -> str:
         counts = take.recorder.counts()
         before = self._seen
         self._seen = now_s, counts
-        parts = [f"episode {take.number}"]
+        parts = [f"episode {take.number} {take.seconds:.1f} s"]
         if before is not None and now_s > before[0]:
             parts += self._rates(before[1], counts, now_s - before[0])
         lost = sum(count.dropped + count.missing for count in counts.values())

@@ -100,8 +100,9 @@ class Take:
 
     @property
     def seconds(self) -> float:
-        """How long it lasted [s]; 0 while it goes on."""
-        return ((self.end_ns or self.begin_ns) - self.begin_ns) / 1e9
+        """How long it has lasted [s]."""
+        last_ns = self._state_ns if self.end_ns is None else self.end_ns
+        return max(0, last_ns - self.begin_ns) / 1e9
 
     def finish(self) -> Result:
         """Complete the file, or remove it if it is discarded. Waits for the disk.

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -50,10 +51,20 @@ def bridge() -> Iterator[Running]:
         yield up
 
 
+def settle_down(has_terminal: bool, largest_file: int) -> None:
+    """In the new process, before it is the recorder."""
+    if has_terminal:  # a new session has no terminal of its own until it opens one
+        os.close(os.open(os.ttyname(0), os.O_RDWR))
+    if largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
+
 class Recording:
     """A recorder that runs, with what it says."""
 
-    def __init__(self, bridge: Running, out: Path, *overrides: str, terminal: int | None = None) -> None:
+    def __init__(
+        self, bridge: Running, out: Path, *overrides: str, terminal: int | None = None, largest_file: int = 0
+    ) -> None:
         self.out = out
         arguments = ["source=bridge", f"bridge={bridge.endpoint}", f"out={out}", "min_free_gb=0.01", *overrides]
         self.process = subprocess.Popen(
@@ -63,8 +74,7 @@ class Recording:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A new session has no terminal of its own until it opens one.
-            preexec_fn=None if terminal is None else lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+            preexec_fn=lambda: settle_down(terminal is not None, largest_file),
         )
 
     def listens(self, bridge: Running) -> None:
@@ -280,6 +290,24 @@ def test_ctrl_c_completes_the_episode(bridge: Running, tmp_path: Path) -> None:
     assert episode.result.truncated
     assert not episode.result.success_final
     assert folder.interrupted(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_recording_and_keeps_what_was_written(bridge: Running, tmp_path: Path) -> None:
+    recording = Recording(bridge, tmp_path, "cameras=[]", largest_file=300_000)
+    recording.listens(bridge)
+    with BridgeClient(bridge.endpoint, "driver", PATIENCE_S) as client:
+        armed(client)
+        drive(client, 30)
+        with alive(client):
+            code, _, errors = recording.end()
+        disarmed(client)
+    assert code == 1
+    assert "cannot be written" in errors
+    assert "Traceback" not in errors
+    assert folder.finished(tmp_path) == []
+    (part,) = folder.interrupted(tmp_path)
+    assert 100_000 < part.stat().st_size <= 300_000
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -18,6 +19,7 @@ from robot.control.action_spaces import joint_reference, spec
 from robot.control.latency import Latency
 from robot.control.plan import Reject
 from robot.control.safety import Fault
+from robot.episodes import bridge_take
 from robot.episodes.bridge_feed import CHUNKS, STATES
 from robot.episodes.bridge_log import Sight, applied_part, channels, environment, header, sight
 from robot.episodes.bridge_session import ARMING, KEYS, Rules, Session, changes
@@ -222,7 +224,7 @@ def test_pictures_of_the_episode_whenever_they_come(tmp_path: Path) -> None:
 
 def test_a_camera_that_is_dead_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 0.0
-    monkeypatch.setattr("robot.episodes.bridge_take.time.monotonic", lambda: now_s)
+    monkeypatch.setattr(bridge_take, "time", SimpleNamespace(monotonic=lambda: now_s))
     rig = Rig(tmp_path)
     rig.session.on_picture("front", 0, JPEG)
     rig.states(1000, 1010, Mode.DISARMED)
