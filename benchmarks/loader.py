@@ -26,16 +26,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.loader_ours import BATCH_SIZE, HORIZON, N_OBS_STEPS
 from benchmarks.sim import emit
 from robot.episodes.dataset import Dataset
 from robot.episodes.formats.lerobot_reader import LeRobotSource
 from robot.episodes.formats.lerobot_writer import write
-from robot.episodes.loading.batches import Batches, Form
 from robot.episodes.loading.cache import FrameCache
 from robot.episodes.loading.decoding import decoded
-from robot.episodes.loading.loader import Loader
-from robot.episodes.loading.memory import size_of
-from robot.episodes.loading.mixture import Mixture
 from robot.episodes.loading.windows import Windows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,8 +40,15 @@ LEROBOT, DATA = ROOT / ".cache" / "lerobot", ROOT / ".cache" / "loader"
 REFERENCE = ROOT / "benchmarks" / "loader_reference.py"
 REQUIREMENT = "lerobot==0.4.4"
 AV1, H264, VECTORS = "av1", "h264", "vectors"
-FORM = Form(n_obs_steps=2, horizon=16, batch_size=64)
-WORKERS, ROUNDS, WARM_UP, LEAST_S = 2, 2, 50, 2.0
+OURS = {
+    "2": (AV1, 2, "uint8"),
+    "0": (AV1, 0, "uint8"),
+    "float": (AV1, 2, "float"),
+    "vectors 2": (VECTORS, 2, "uint8"),
+    "vectors 0": (VECTORS, 0, "uint8"),
+}
+"""Dataset, worker processes, and what becomes of pictures, of each of our runs."""
+WORKERS, ROUNDS = 2, 2
 THEIR_WARM_UP, THEIR_BATCHES = 6, {AV1: 14, H264: 14, VECTORS: 40}
 SAMPLES = (0, 1, 124, 125, 1700, 2990, 2999)
 CASE = "2 cameras 128 x 128, 2 frames, 16 actions, batch 64"
@@ -57,7 +61,7 @@ def main() -> int:
         cache = FrameCache(Path(folder) / "frames")
         first = {name: _decode(name, cache) for name in (AV1, H264)}
         theirs: dict[str, list[dict[str, Any]]] = {name: [] for name in (AV1, H264, VECTORS)}
-        ours: dict[str, list[dict[str, Any]]] = {key: [] for key in ("2", "0", "float", "vectors 2", "vectors 0")}
+        ours: dict[str, list[dict[str, Any]]] = {key: [] for key in OURS}
         for _ in range(ROUNDS):
             for name, run in _their_runs(Path(folder)).items():
                 theirs[name].append(run)
@@ -72,7 +76,7 @@ def main() -> int:
 def _print(first: dict[str, float], theirs: dict[str, list[dict]], ours: dict[str, list[dict]]) -> None:
     rate = {name: statistics.median(run["samples_s"] for run in runs) for name, runs in (theirs | ours).items()}
     n = len(Dataset.open(DATA / AV1))
-    for name, what in ((AV1, "its AV1"), (H264, "our H.264")):
+    for name, what in ((AV1, "LeRobot's AV1"), (H264, "our H.264")):
         lerobot = {"against": f"lerobot, {what}, 2 workers", "other": rate[name]}
         emit(f"{CASE}, 2 workers, {what}", rate["2"], "samples/s", "higher", **lerobot)
         emit(f"{CASE}, no worker, {what}", rate["0"], "samples/s", "higher", **lerobot)
@@ -134,7 +138,7 @@ def _lerobot(*arguments: object) -> str:
 def _their_runs(folder: Path) -> dict[str, dict[str, Any]]:
     options = {
         name: {
-            "n_obs_steps": FORM.n_obs_steps, "horizon": FORM.horizon, "batch_size": FORM.batch_size, "workers": WORKERS,
+            "n_obs_steps": N_OBS_STEPS, "horizon": HORIZON, "batch_size": BATCH_SIZE, "workers": WORKERS,
             "warm_up": THEIR_WARM_UP, "batches": batches, "samples": SAMPLES, "save": str(folder / f"{name}.npz"),
         }
         for name, batches in THEIR_BATCHES.items()
@@ -144,50 +148,11 @@ def _their_runs(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _our_run(key: str, cache: FrameCache) -> dict[str, Any]:
     """In a process of its own, so that memory is that of loading alone."""
+    folder, workers, kind = OURS[key]
     environment = {**os.environ, "ARMATURE_CACHE": str(cache.root)}
-    command = [sys.executable, "-m", "benchmarks.loader", "measure", *key.split()]
+    command = [sys.executable, "-m", "benchmarks.loader_ours", str(DATA / folder), str(workers), kind]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True, cwd=ROOT)
     return json.loads(done.stdout)
-
-
-def measure(what: str, workers: str = "2") -> None:
-    """What a process of `_our_run` does: prints samples a second and the memory of all its processes."""
-    if what in ("0", "2"):
-        workers = what
-    dataset = Dataset.open(DATA / (VECTORS if what == "vectors" else AV1))
-    batches = Batches.of(Mixture.of(dataset), FORM, seed=0)
-    with Loader(batches, workers=int(workers)) as loader:
-        take = _in_floats(loader) if what == "float" else loader.__next__
-        for _ in range(WARM_UP):
-            take()
-        begin, count = time.perf_counter(), 0
-        while time.perf_counter() - begin < LEAST_S:
-            take()
-            count += 1
-        took = time.perf_counter() - begin
-        memory: dict[str, int] = {}
-        for process in ["self", *(str(worker.process.pid) for worker in loader._workers)]:
-            for line in Path(f"/proc/{process}/status").read_text().splitlines():
-                if line.startswith("Rss"):
-                    name, value = line.split(":")
-                    memory[name] = memory.get(name, 0) + 1024 * int(value.split()[0])
-    result = {"samples_s": count * FORM.batch_size / took, "memory": memory, "batch_bytes": size_of(batches.layout)}
-    print(json.dumps(result))
-
-
-def _in_floats(loader: Loader) -> Any:
-    """What LeRobot gives: tensors, pictures float32 (B, T, C, H, W) in [0, 1]."""
-    import torch
-
-    torch.set_num_threads(1)
-
-    def take() -> None:
-        for array in next(loader).values():
-            tensor = torch.from_numpy(array)
-            if tensor.dtype == torch.uint8:
-                tensor.permute(0, 1, 4, 2, 3).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-
-    return take
 
 
 def _decode(name: str, cache: FrameCache) -> float:
@@ -202,7 +167,7 @@ def _compare(name: str, cache: FrameCache, saved: Path) -> None:
     """The same samples, bit for bit but for the colours of pictures, whose conversion rounds."""
     dataset = Dataset.open(DATA / name)
     frames = {} if dataset.source is None else decoded(dataset.source, dataset.episode_lengths, cache=cache)
-    ours = Windows(dataset, FORM.n_obs_steps, FORM.horizon, frames=frames).batch(np.array(SAMPLES))
+    ours = Windows(dataset, N_OBS_STEPS, HORIZON, frames=frames).batch(np.array(SAMPLES))
     theirs = np.load(saved)
     for row, sample in enumerate(SAMPLES):
         for key in ("observation.state", "action", "action_is_pad"):
@@ -214,7 +179,4 @@ def _compare(name: str, cache: FrameCache, saved: Path) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["measure"]:
-        measure(*sys.argv[2:])
-    else:
-        sys.exit(main())
+    sys.exit(main())

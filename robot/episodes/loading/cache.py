@@ -118,7 +118,8 @@ class FrameCache:
             missing = []
             for path, size in sizes.items():
                 if is_whole(path, size):
-                    os.utime(path)
+                    with suppress(OSError):  # somebody else's, who shares it with us
+                        os.utime(path)
                 else:
                     missing.append(path)
             try:
