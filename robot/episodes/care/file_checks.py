@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from robot.episodes.care.findings import Report
-from robot.episodes.formats.lerobot_files import Files, episode_files
+from robot.episodes.formats.lerobot_files import ORIGINS, Files, episode_files
 from robot.errors import DatasetError
 
 WRITTEN = "meta/armature/files.json"
@@ -46,6 +46,9 @@ def written(files: Files) -> dict[str, dict[str, object]]:
 
 def check_written(files: Files, report: Report, is_fast: bool) -> None:
     """Size, and unless it should go fast the digest, of every file that our writer noted."""
+    for name in (WRITTEN, ORIGINS) if files.armature.get("version", 1) >= 2 else ():
+        if not (files.root / name).exists():
+            report.error("missing file", name, "datasets of version 2 have it", _AGAIN)
     try:
         noted = written(files)
     except DatasetError as error:

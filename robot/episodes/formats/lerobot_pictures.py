@@ -1,6 +1,8 @@
 """Pictures of an episode: frames of a shared video file, found by their times, or encoded files inside a table."""
 
 import math
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from av.container import InputContainer
 from robot.episodes.formats.lerobot_files import again, first_line, root_of
 from robot.errors import DatasetError
 
+_PNG, _CHUNK = b"\x89PNG\r\n\x1a\n", struct.Struct(">I4s")
 _THREADS = 4  # of one decoder; loaders decode in several processes
 
 
@@ -99,11 +102,28 @@ class EncodedPictures:
             DatasetError: One is damaged or of another size.
         """
         for number, data in enumerate(self._encoded):
-            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+            is_whole = bool(data) and _is_whole(data)
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if is_whole else None
             if picture is None or picture.shape != self._shape:
                 got = "is damaged" if picture is None else f"has shape {picture.shape}, expected {self._shape}"
                 raise DatasetError(f"{self._where}: picture {number} {got}.")
             yield picture
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether the checksums of a PNG file are right, which OpenCV does not ask; other files count as whole."""
+    if not data.startswith(_PNG):
+        return True
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        length, kind = _CHUNK.unpack_from(data, at)
+        end = at + 8 + length
+        if end + 4 > len(data) or zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return False
+        if kind == b"IEND":
+            return True
+        at = end + 4
+    return False
 
 
 def opened(path: Path) -> InputContainer:

@@ -183,7 +183,16 @@ BY_FILES: dict[str, tuple[Damage, str, str]] = {
     "truncated video": (lambda f: d.truncate(f / d.VIDEO), "unreadable file", r"videos/.*file-000.mp4: is truncated"),
     "no video": (lambda f: (f / d.VIDEO).unlink(), "missing file", r"videos/.*file-000.mp4"),
 }
-OURS = {**BY_FRAMES, **BY_CONTENT, **BY_ROWS, **BY_FILES}
+BY_OUR_FILES: dict[str, tuple[Damage, str, str]] = {
+    "no digests": (lambda f: (f / "meta/armature/files.json").unlink(), "missing file", r"armature/files\.json"),
+    "no origins": (lambda f: (f / "meta/armature/episodes.parquet").unlink(), "missing file", r"episodes\.parquet"),
+    "no fingerprints": (
+        lambda f: shutil.rmtree(f / "meta/armature/fingerprints"),
+        "missing file",
+        r"fingerprints/.*it was written with the dataset",
+    ),
+}
+OURS = {**BY_FRAMES, **BY_CONTENT, **BY_ROWS, **BY_FILES, **BY_OUR_FILES}
 
 
 def found(root: Path, is_fast: bool = False) -> list[str]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from robot.episodes import statistics
 from robot.episodes.dataset import Dataset
 from robot.episodes.formats import lerobot_writer
+from robot.episodes.formats.lerobot_pictures import EncodedPictures
 from robot.episodes.formats.lerobot_reader import LeRobotSource
 from robot.episodes.formats.video import Encoding
 from robot.errors import DatasetError
@@ -399,3 +400,18 @@ def test_what_our_writer_was_given_comes_back(tmp_path):
             np.testing.assert_array_equal(np.stack(list(rows.pictures[key])), pictures)
     assert found.subsets == {"train": (0, 1), "first": (0,)}
     np.testing.assert_array_equal(found.columns(1)["action"], given.read(1).columns["action"])
+
+
+def test_a_png_with_one_wrong_bit_is_damaged():
+    whole_png = cv2.imencode(".png", foreign.picture(1, 2)[..., ::-1])[1].tobytes()
+    (picture,) = EncodedPictures([whole_png], (24, 32, 3), "here")
+    np.testing.assert_array_equal(picture, foreign.picture(1, 2))
+    for at in (20, len(whole_png) // 2, len(whole_png) - 2):
+        damaged = bytearray(whole_png)
+        damaged[at] ^= 1
+        with pytest.raises(DatasetError, match="here: picture 1 is damaged"):
+            list(EncodedPictures([whole_png, bytes(damaged)], (24, 32, 3), "here"))
+    jpeg = cv2.imencode(".jpg", foreign.picture(1, 2)[..., ::-1])[1].tobytes()
+    assert next(iter(EncodedPictures([jpeg], (24, 32, 3), "here"))).shape == (24, 32, 3)
+    with pytest.raises(DatasetError, match=r"has shape \(24, 32, 3\), expected \(8, 8, 3\)"):
+        list(EncodedPictures([jpeg], (8, 8, 3), "here"))
