@@ -10,13 +10,11 @@ import numpy as np
 from mcap.reader import make_reader
 
 from robot.episodes import foxglove, mcap_records, metadata, old_log
-from robot.episodes.episode import STEPS, Channel, Episode, Event, Header, PictureChannel
+from robot.episodes.episode import STEPS, Episode, Event, Header
+from robot.episodes.gathering import Gathered, indexed_chunks
 from robot.episodes.mcap_records import DAMAGE, MAGIC
-from robot.episodes.messages import VectorMessages
-from robot.episodes.pictures import LoggedPictures, Place
-from robot.episodes.topics import EVENTS_TOPIC, picture_topics, required_topics, vector_topics
+from robot.episodes.topics import EVENTS_TOPIC, required_topics
 from robot.errors import EpisodeError
-from robot.specs import ArraySpec
 
 
 class EpisodeReader:
@@ -66,20 +64,17 @@ class EpisodeReader:
         Raises:
             EpisodeError: The file is damaged, channels of steps differ in length, or times do not grow.
         """
-        with self._damage():
-            gathered = _Gathered(self.header)
-            with self._path.open("rb") as file:
-                for logged in self._messages(file):
-                    gathered.add(logged)
+        with self._damage(), self._path.open("rb") as file:
             if self._version < metadata.FORMAT_VERSION:
-                channels = old_log.channels(self.header, gathered.unknown)
-                times = {topic: channel.t_ns for topic, channel in channels.items()}
-                return self._checked(Episode(self.header, self.result, channels, {}, ()), times)
-            channels, pictures = gathered.channels(), gathered.pictures(self._path)
-            times = {topic: channel.t_ns for topic, channel in channels.items()}
-            times |= {topic: camera.t_ns for topic, camera in pictures.items()}
-            events = (*gathered.events, *self._label_events())
-            return self._checked(Episode(self.header, self.result, channels, pictures, events), times)
+                channels = old_log.channels(self.header, old_log.gathered(self._messages(file)))
+                return self._checked(Episode(self.header, self.result, channels, {}, tuple(self._label_events())))
+            found = Gathered(self.header, [*self._summary.channels.values()], self._summary.schemas)
+            for chunk in indexed_chunks(file):
+                found.add(chunk)
+            self._check_count(found.count)
+            channels, pictures = found.channels(), found.pictures(self._path)
+            events = (*found.events, *self._label_events())
+            return self._checked(Episode(self.header, self.result, channels, pictures, events))
 
     def events(self) -> tuple[Event, ...]:
         """Events and labels alone, from the chunks that hold any; takes a small part of the time of `read`.
@@ -100,17 +95,23 @@ class EpisodeReader:
         return (*found, *self._label_events())
 
     def _messages(self, file: BinaryIO) -> Iterator[mcap_records.Logged]:
-        """Every message; their number is that of the summary, which has a checksum."""
+        """Every message, one at a time."""
         chunks, count = mcap_records.Chunks(), 0
         for record in mcap_records.records(file):
             if record.opcode == mcap_records.CHUNK:
                 for logged in chunks.messages(record):
                     count += 1
                     yield logged
+        self._check_count(count)
+
+    def _check_count(self, count: int) -> None:
+        """The summary, which has a checksum, tells how many messages there are."""
         if count != self._statistics.message_count:
             raise ValueError(f"{count} messages of {self._statistics.message_count}")
 
-    def _checked(self, episode: Episode, times: dict[str, np.ndarray]) -> Episode:
+    def _checked(self, episode: Episode) -> Episode:
+        times = {topic: channel.t_ns for topic, channel in episode.channels.items()}
+        times |= {topic: camera.t_ns for topic, camera in episode.pictures.items()}
         for topic, t_ns in times.items():
             if not (np.diff(t_ns) > 0).all():
                 raise EpisodeError(f"{self._path}: times of {topic} do not grow.")
@@ -150,57 +151,6 @@ class EpisodeReader:
             raise EpisodeError(f"{self._path} is damaged ({error!r}). Delete it and record again.") from error
         except OSError as error:
             raise EpisodeError(f"{self._path} cannot be read: {error.strerror}.") from error
-
-
-class _Gathered:
-    """Messages by topic, as they come out of a file."""
-
-    def __init__(self, header: Header) -> None:
-        self._vectors = {topic: VectorMessages(topic, spec) for topic, spec in vector_topics(header).items()}
-        self._cameras = picture_topics(header)
-        self._times: dict[str, list[int]] = {}
-        self._data: dict[str, list[bytes]] = {}
-        self._places: dict[str, list[Place]] = {}
-        self._kinds: dict[str, str] = {}
-        self.events: list[Event] = []
-        self.unknown: dict[str, list[tuple[int, bytes]]] = {}
-
-    def add(self, logged: mcap_records.Logged) -> None:
-        """One message; those of topics that the header does not know are kept as they are."""
-        topic = logged.topic
-        if topic in self._vectors and logged.schema == self._vectors[topic].name:
-            self._data.setdefault(topic, []).append(logged.data)
-            self._times.setdefault(topic, []).append(logged.t_ns)
-        elif topic in self._cameras:
-            place = Place(logged.chunk, logged.begin, logged.begin + len(logged.data))
-            self._places.setdefault(topic, []).append(place)
-            self._times.setdefault(topic, []).append(logged.t_ns)
-            self._kinds[topic] = logged.schema
-        elif topic == EVENTS_TOPIC and logged.schema == foxglove.LOG:
-            self.events.append(foxglove.event_of(logged.t_ns, logged.data))
-        else:
-            self.unknown.setdefault(topic, []).append((logged.t_ns, logged.data))
-
-    def channels(self) -> dict[str, Channel]:
-        """Vectors by topic."""
-        return {
-            topic: Channel(vectors.spec, self._t_ns(topic), vectors.decode(self._data[topic]))
-            for topic, vectors in self._vectors.items()
-            if topic in self._data
-        }
-
-    def pictures(self, path: Path) -> dict[str, PictureChannel]:
-        """Pictures by topic."""
-        return {
-            topic: self._camera(path, topic, spec) for topic, spec in self._cameras.items() if topic in self._places
-        }
-
-    def _camera(self, path: Path, topic: str, spec: ArraySpec) -> PictureChannel:
-        pictures = LoggedPictures(path, spec, self._kinds[topic], self._places[topic])
-        return PictureChannel(spec, self._t_ns(topic), pictures)
-
-    def _t_ns(self, topic: str) -> np.ndarray:
-        return np.array(self._times[topic], np.int64)
 
 
 def _check_profile(path: Path, profile: str) -> None:

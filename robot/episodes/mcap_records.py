@@ -18,7 +18,7 @@ from mcap.exceptions import McapError
 from mcap.records import Channel, Metadata, Schema
 
 MAGIC = b"\x89MCAP0\r\n"
-HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, METADATA, DATA_END = 1, 2, 3, 4, 5, 6, 12, 15
+HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, METADATA, DATA_END = 1, 2, 3, 4, 5, 6, 7, 12, 15
 DAMAGE = (
     *(McapError, EOFError, StopIteration, struct.error, zstandard.ZstdError),
     *(ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError),

@@ -92,10 +92,16 @@ class VectorMessages:
         """
         if any(len(message) != self.length for message in messages):
             raise ValueError(f"a message of {self.name} has not {self.length} bytes")
-        shape = (len(messages), *self.spec.shape)
-        if not self.length or not messages:
+        return self.decode_joined(b"".join(messages), len(messages))
+
+    def decode_joined(self, data: bytes, count: int) -> np.ndarray:
+        """Values of so many messages, one behind the other; see `decode`."""
+        if len(data) != count * self.length:
+            raise ValueError(f"{count} messages of {self.name} have not {len(data)} bytes")
+        shape = (count, *self.spec.shape)
+        if not data:
             return np.zeros(shape, self.spec.dtype)
-        rows = np.frombuffer(b"".join(messages), self._message.dtype)
+        rows = np.frombuffer(data, self._message.dtype)
         for name in rows.dtype.names or ():
             if not (rows[name]["tag"] == self._message[name]["tag"]).all():
                 raise ValueError(f"a message of {self.name} has other fields than its type")

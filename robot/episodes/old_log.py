@@ -1,17 +1,26 @@
 """Messages of episodes of the format's versions 1 and 2: JSON objects of numbers, one step at a time."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from robot.episodes.episode import STEP_FIELDS, STEP_TOPIC, Channel, Header
+from robot.episodes.mcap_records import Logged
 from robot.episodes.topics import vector_topics
 from robot.specs import ArraySpec
 
 _REWARD, _EVENTS = "/reward", "/events"
 Messages = Mapping[str, Sequence[tuple[int, bytes]]]
 """(time, JSON) of every message by topic."""
+
+
+def gathered(logged: Iterable[Logged]) -> Messages:
+    """Messages by topic."""
+    found: dict[str, list[tuple[int, bytes]]] = {}
+    for message in logged:
+        found.setdefault(message.topic, []).append((message.t_ns, message.data))
+    return found
 
 
 def channels(header: Header, messages: Messages) -> dict[str, Channel]:
