@@ -78,7 +78,7 @@ VERBS = {
     ),
     "convert": Verb(
         "robot.episodes.formats.convert:main",
-        "read robomimic HDF5, RLDS or a LeRobotDataset and write LeRobot v3 or robomimic HDF5",
+        "read robomimic HDF5, RLDS, LeRobot or episodes, and write LeRobot v3 or robomimic HDF5",
         "armature convert source=demo.hdf5 out=data/demo",
     ),
     "episodes list": Verb(

@@ -15,8 +15,9 @@ from robot.episodes.formats.robomimic_writer import RobomimicSettings
 from robot.episodes.formats.video import Encoding
 from robot.episodes.rows import RowSource
 from robot.errors import ConfigError, DatasetError, unknown_name
+from robot.sim.camera_config import CamerasConfig
 
-NONE, AS_RECORDED, AS_ROBOSUITE, LOW_DIM = "none", "replay", "robosuite", "low_dim"
+NONE, AS_RECORDED, AS_ROBOSUITE, LOW_DIM, RENDER = "none", "replay", "robosuite", "low_dim", "render"
 TARGETS = (LEROBOT, ROBOMIMIC)
 _SUFFIXES = (".hdf5", ".h5")
 
@@ -40,6 +41,8 @@ class ConvertConfig:
     label: str = AUTO
     states: str = NONE
     observations: str = NONE
+    cameras: list[str] = field(default_factory=lambda: ["agentview", "robot0_eye_in_hand"])
+    pixels: int = 84
     codec: str = "h264"
     crf: int = -1
     gop: int = -1
@@ -51,7 +54,7 @@ class ConvertConfig:
         for key, got, known in (
             ("format of the result", self.out_format, (AUTO, *TARGETS)),
             ("states", self.states, (NONE, AS_RECORDED, AS_ROBOSUITE)),
-            ("observations", self.observations, (NONE, LOW_DIM)),
+            ("observations", self.observations, (NONE, LOW_DIM, RENDER)),
         ):
             if got not in known:
                 raise unknown_name(key, got, known)
@@ -59,6 +62,7 @@ class ConvertConfig:
             raise ConfigError(f"Expected workers >= 0 and 0 <= valid < 1, got {self.workers} and {self.valid:g}.")
         if not self.source or not self.out:
             raise ConfigError("Say what to read and what to write: armature convert source=demo.hdf5 out=data/demo")
+        self.seen()
         self.given()  # these raise where a value is wrong
         self.encoding()
 
@@ -71,6 +75,11 @@ class ConvertConfig:
             task=self.task,
             state=tuple(self.state),
         )
+
+    def seen(self) -> CamerasConfig:
+        """What is drawn of played states."""
+        names = self.cameras if self.observations == RENDER else []
+        return CamerasConfig(names=names, height=self.pixels, width=self.pixels, quality="robosuite")
 
     def encoding(self) -> Encoding:
         """How pictures are kept in a LeRobotDataset."""
@@ -142,7 +151,7 @@ def _observed(config: ConvertConfig, opened: Opened) -> RowSource:
         return opened.source
     from robot.episodes.formats.robosuite_raw import ObservedSource
 
-    return ObservedSource(opened.source)
+    return ObservedSource(opened.source, config.seen())
 
 
 def _played(config: ConvertConfig, source: RowSource) -> RowSource:

@@ -168,6 +168,8 @@ def test_formats_are_told_by_what_is_there(tmp_path):
         (["source=a.hdf5", "out=b.hdf5", "compression=zip"], 2, "gzip, lzf, none"),
         (["source=a.hdf5", "out=b", "codec=theora"], 2, "theora"),
         (["source=a.hdf5", "out=b.hdf5", "observations=low_dim"], 2, "no observations"),
+        (["source=a.hdf5", "out=b.hdf5", "observations=all"], 2, "low_dim, none, render"),
+        (["source=a.hdf5", "out=b.hdf5", "pixels=0"], 2, "expected 1 to"),
         (["source=a.hdf5", "out=b", "fps=-1"], 2, "fps is -1"),
         (["source=a.hdf5", "out=b", "fps=7.5"], 1, "whole number of frames per second"),
         (["source=a.hdf5", "out=foreign"], 1, "not a dataset that Armature wrote"),
@@ -263,3 +265,34 @@ def test_observations_of_a_collectors_file(tmp_path):
     ways = sorted((episode.columns["observation.state"][:, :3].astype(float)).tolist() for episode in rows)
     for one, two in zip(by_episode, ways, strict=True):
         np.testing.assert_allclose(np.diff(one, axis=0), np.diff(two, axis=0), atol=2e-3)
+
+
+@pytest.mark.gl
+@pytest.mark.slow
+def test_pictures_of_states_show_the_task(tmp_path):
+    """The same states give the pictures that an environment with cameras takes."""
+    from robot import sim
+    from robot.episodes.formats.robosuite_raw import ObservedSource
+    from robot.sim.camera_config import CamerasConfig
+    from robot.sim.config import EnvConfig
+    from tests.robot.episodes.formats.test_robosuite_replay import recorded
+
+    cameras = CamerasConfig(names=["agentview"], height=32, width=32, quality="robosuite")
+    environment = sim.make(EnvConfig(cameras=cameras))
+    observation, _ = environment.reset(seed=3)
+    state = environment.unwrapped.stored_state().flat
+    path = raw(tmp_path / "a.hdf5", (2, 2))
+    with h5py.File(path, "r+") as file:
+        for name in ("demo_1", "demo_2"):
+            file[f"data/{name}/states"][:] = state
+    rows = ObservedSource(RobomimicSource(path), cameras).read(0)
+    picture = list(rows.pictures["observation.images.agentview"])[1]
+    assert np.abs(picture.astype(int) - observation["observation.images.agentview"]).mean() < 1.0
+    assert picture.std() > 10
+    np.testing.assert_allclose(
+        rows.columns["observation.state"][0], recorded().read(0).columns["observation.state"][0], atol=1e-5
+    )
+    assert convert(path, tmp_path / "b.hdf5", "observations=render", "cameras=[agentview]", "pixels=32") == 0
+    with h5py.File(tmp_path / "b.hdf5") as file:
+        assert file["data/demo_1/obs/agentview_image"].shape == (2, 32, 32, 3)
+        assert file["data/demo_1/obs/state"].shape == (2, 18)
