@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from robot.episodes.care.findings import Report
-from robot.episodes.formats.lerobot_files import ORIGINS, Files, episode_files
+from robot.episodes.formats.lerobot_files import ARMATURE, ORIGINS, Files, episode_files
 from robot.errors import DatasetError
 
 WRITTEN = "meta/armature/files.json"
@@ -46,6 +46,8 @@ def written(files: Files) -> dict[str, dict[str, object]]:
 
 def check_written(files: Files, report: Report, is_fast: bool) -> None:
     """Size, and unless it should go fast the digest, of every file that our writer noted."""
+    if not files.is_ours and (files.root / WRITTEN).parent.is_dir():
+        report.error("missing file", ARMATURE, "without it nothing says what the columns mean", _AGAIN)
     for name in (WRITTEN, ORIGINS) if files.armature.get("version", 1) >= 2 else ():
         if not (files.root / name).exists():
             report.error("missing file", name, "datasets of version 2 have it", _AGAIN)

@@ -184,6 +184,7 @@ BY_FILES: dict[str, tuple[Damage, str, str]] = {
     "no video": (lambda f: (f / d.VIDEO).unlink(), "missing file", r"videos/.*file-000.mp4"),
 }
 BY_OUR_FILES: dict[str, tuple[Damage, str, str]] = {
+    "no specs": (lambda f: (f / "meta/armature.json").unlink(), "missing file", r"armature\.json: without it nothing"),
     "no digests": (lambda f: (f / "meta/armature/files.json").unlink(), "missing file", r"armature/files\.json"),
     "no origins": (lambda f: (f / "meta/armature/episodes.parquet").unlink(), "missing file", r"episodes\.parquet"),
     "no fingerprints": (

@@ -30,13 +30,19 @@ from tests.robot.episodes.formats import foreign
 DATA, EPISODES = "data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet"
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("written") / "dataset"
+    lerobot_writer.write(random_dataset().rows(), path)
+    return path
+
+
 @pytest.fixture
-def folder(tmp_path) -> Path:
-    lerobot_writer.write(random_dataset().rows(), tmp_path / "dataset")
-    return tmp_path / "dataset"
+def folder(written, tmp_path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "dataset"))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=8), seed=st.integers(0, 99))
 def test_what_was_written_is_read(tmp_path_factory, lengths, seed):
     path = tmp_path_factory.mktemp("round") / "dataset"
