@@ -97,7 +97,7 @@ def test_the_last_row_is_less_certain_than_the_others(trained):
 
 
 def test_it_is_less_certain_where_the_world_is_noisy():
-    model, _ = inverse_dynamics.train(cart(30, noise=0.5), [STATE], config())
+    model, _ = inverse_dynamics.train(cart(30, noise=0.5), [STATE], config(epochs=40))
     states = np.concatenate(inverse_dynamics.states_of(cart(6, seed=3, noise=0.5), [STATE]))
     _, std = model.predict(states)
     noisy, calm = std[states[:, 0] > 0.5, 0], std[states[:, 0] < -0.5, 0]

@@ -19,7 +19,7 @@ def mixture(*kinds, count=12):
 
 
 def test_blundering_and_failing_episodes_score_below_clean_ones():
-    data = mixture({}, {"blunder": 0.15}, {"idle": 390})
+    data = mixture({}, {"blunder": 0.15}, {"idle": 95, "frames": 100})
     scores = assess(of_dataset(data)).score.reshape(-1, 3)
     clean, blundering, failing = scores.T
     assert np.median(clean) > np.median(blundering) + 0.3
