@@ -23,7 +23,7 @@ from robot.specs import ArraySpec, Specs
 GROUP_BYTES = 64e6
 """PNG pictures of an episode are written in groups of rows of about this size."""
 GROUP_EPISODES = 64
-BLOCK_VALUES = 8_000_000
+BLOCK_VALUES = 2_000_000
 """Global statistics are computed of so many values at once."""
 
 
@@ -255,27 +255,43 @@ def of_episode(schema: Schema, columns: Mapping[str, np.ndarray]) -> dict[str, S
     return statistics.of_columns({key: column for key, column in columns.items() if key not in texts})
 
 
-def of_files(paths: list[Path], schema: Schema) -> dict[str, Statistics]:
-    """Exact statistics of all rows of all data files; a block of one column is in memory at a time."""
+def of_files(paths: list[Path], schema: Schema, scratch: Path) -> dict[str, Statistics]:
+    """Exact statistics of all rows of all data files; a part of one column is in memory at a time.
+
+    Args:
+        paths: Data files.
+        schema: Of their rows.
+        scratch: Folder for columns on the disk; what is written there is removed again.
+    """
     specs: Specs = {key: spec for key, spec in schema.columns.items() if not is_text(spec)}
     specs |= {key: ArraySpec(key, (1,), np.dtype(kind).name) for key, kind in INDEX_TYPES.items()}
-    return {key: _of_column(paths, spec) for key, spec in specs.items()}
+    return {key: _of_column(paths, spec, scratch / "column") for key, spec in specs.items()}
 
 
-def _of_column(paths: list[Path], spec: ArraySpec) -> Statistics:
+def _of_column(paths: list[Path], spec: ArraySpec, scratch: Path) -> Statistics:
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
     width = int(np.prod(spec.shape))
+    elements = np.memmap(scratch, spec.dtype, "w+", shape=(width, rows))
+    begin = 0
+    for path in paths:
+        for found in _flat_rows(path, spec):
+            elements[:, begin : begin + len(found)] = found.T
+            begin += len(found)
     block = max(1, BLOCK_VALUES // max(1, rows))
-    blocks = []
-    for start in range(0, width, block):
-        parts = [_flat_rows(path, spec)[:, start : start + block] for path in paths]
-        blocks.append(statistics.of_column(np.concatenate(parts)))
+    blocks = [
+        statistics.of_column(np.ascontiguousarray(elements[start : start + block].T))
+        for start in range(0, width, block)
+    ]
+    del elements
+    scratch.unlink()
     names = [name for name in statistics.NAMES if name != "count"]
     shape = spec.shape or (1,)
     stats = {name: np.concatenate([found[name] for found in blocks]).reshape(shape) for name in names}
     return {**stats, "count": blocks[0]["count"]}
 
 
-def _flat_rows(path: Path, spec: ArraySpec) -> np.ndarray:
-    table = pq.ParquetFile(path).read(columns=[spec.key])
-    return column_rows(spec, table.column(spec.key)).reshape(table.num_rows, -1)
+def _flat_rows(path: Path, spec: ArraySpec) -> Iterator[np.ndarray]:
+    """Rows of a column as vectors, some row groups at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=[spec.key], batch_size=max(1, BLOCK_VALUES // int(np.prod(spec.shape)))):
+            yield column_rows(spec, batch.column(batch.schema.get_field_index(spec.key))).reshape(batch.num_rows, -1)

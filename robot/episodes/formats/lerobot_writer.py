@@ -176,8 +176,8 @@ class _Writing:
                 else:
                     files.keep(old)
             files.finish()
+        self._write_meta(files, about, scratch)
         shutil.rmtree(scratch)
-        self._write_meta(files, about)
         size = sum(path.stat().st_size for path in self._part.rglob("*") if path.is_file())
         kept = len(olds) - len(fresh)
         return Written(len(olds), files.frames, self._fps, kept, tuple(files.linked), size / 1e6)
@@ -190,10 +190,10 @@ class _Writing:
             self._part, self._source.schema, settings.encoding, (data, videos), self._fps, self._previous
         )
 
-    def _write_meta(self, files: EpisodeFiles, about: dict[str, Any]) -> None:
+    def _write_meta(self, files: EpisodeFiles, about: dict[str, Any], scratch: Path) -> None:
         part, schema = self._part, self._source.schema
         data = sorted((part / "data").rglob("*.parquet"))
-        stats = {**lerobot_tables.of_files(data, schema), **files.picture_statistics()}
+        stats = {**lerobot_tables.of_files(data, schema, scratch), **files.picture_statistics()}
         layout.write_json(part / layout.STATS, {key: lerobot_tables.listed(stat) for key, stat in stats.items()})
         pq.write_table(layout.tasks_table(files.tasks), layout.made(part / layout.TASKS))
         layout.write_json(part / layout.FILES, self._digests(set(files.linked)))
