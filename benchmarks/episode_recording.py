@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.sim import emit
-from robot.bridge.client import BridgeClient
+from robot.bridge.client import BridgeClient, BridgeState
 from robot.bridge.schema import INDEX, Mode
 from robot.contract import ActionChunk
 from robot.control.latency import Latency
@@ -48,9 +48,9 @@ SHORT = 0.98
 class TimedRecorder(Recorder):
     """Notes how long each vector keeps its caller."""
 
-    def __init__(self, path: Path, client: BridgeClient, room: int) -> None:
+    def __init__(self, path: Path, client: BridgeClient, state: BridgeState, room: int) -> None:
         opened = partial(LogWriter, encoding=Encoding(fps=FPS))
-        begun = header(client, Sight(CAMERAS, {}, Latency.none()), "", "bridge")
+        begun = header(client, state, Sight(CAMERAS, {}, Latency.none()), "")
         self.took_ns, self.calls = np.zeros(room, np.int64), 0
         super().__init__(path, begun, open_log=opened)
 
@@ -133,8 +133,8 @@ def record(endpoint: str, encoding: str, folder: Path, seconds: float) -> None:
     recorders: list[TimedRecorder] = []
     with BridgeClient(endpoint, "record") as client:
 
-        def open_next() -> tuple[int, Recorder]:
-            recorders.append(TimedRecorder(path, client, int(20 * STATE_HZ * (seconds + 5))))
+        def open_next(state: BridgeState) -> tuple[int, Recorder]:
+            recorders.append(TimedRecorder(path, client, state, int(20 * STATE_HZ * (seconds + 5))))
             return 0, recorders[0]
 
         session = Session(client.schema, Rules(KEYS, 0.0, 1, CAMERAS), open_next)

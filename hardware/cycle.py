@@ -23,6 +23,8 @@ SHORTEST_COLUMN = 0.01
 """Columns of a rotation may have any length, but not nearly none: what they point to would be noise."""
 COMMANDS_A_CYCLE = 4
 """A flood of commands waits; it does not delay the loop."""
+EXACT = 2**53
+"""Integers below are exact as float64."""
 _STATISTICS_EVERY = 128
 
 
@@ -62,6 +64,7 @@ class Cycle:
         self.mode, self.fault, self.complaint = Mode.DISARMED, Fault.NONE, ""
         self._session = self._public_id = self._received_ns = 0
         self._had_row = False
+        self._status[INDEX["seed"]] = -1
 
     def run(self, now_ns: int) -> None:
         """One cycle, at `now_ns` [CLOCK_MONOTONIC ns]."""
@@ -216,6 +219,8 @@ class Cycle:
         if not self._recover(None if command.seed < 0 else command.seed):
             return Outcome.DEVICE
         self._begin(now_ns)
+        if self._arm.specs.is_simulated:
+            self._status[INDEX["seed"]] = command.seed if command.seed < EXACT else -1
         if self._arm.specs.is_simulated or not self._follower.lead_home(now_ns, self._situation):
             self.mode = Mode.DISARMED
             self._status[INDEX["scene"]] += 1

@@ -87,6 +87,7 @@ STATUS = (
     "busy_p99_us",
     "operation",
     "outcome",
+    "seed",
 )
 """Elements of `status`, each a float64.
 
@@ -97,7 +98,7 @@ did not pass on, for the reason `refusal`; `stale_rows` counts rows that arrived
 `safety.Clamp` bits of this cycle and `clamped` counts cycles with any; `clearance_m` is the least distance of the arm
 to itself or the table, where a model tells it, else -1; `starved` counts cycles under arms, after the first row,
 without one; `cameras_down` has a bit for each camera, in the order of hello, that gives no pictures; `late_*` is how
-late cycles began, `busy_*` how long they took.
+late cycles began, `busy_*` how long they took; `seed` is that of a simulated arm's scene, -1 where nobody gave one.
 """
 
 STANDSTILL_RADPS = 0.05

@@ -29,6 +29,7 @@ from robot.episodes.recorder import Recorder
 from robot.errors import ConfigError
 from robot.specs import ArraySpec, Specs
 
+SOURCE = "bridge"
 STATUS_TOPIC, TARGET_TOPIC, MEASURED = "/status", "/target", "/measured/"
 CHUNKS_TOPIC, ROWS_TOPIC = "/command/chunks", "/command/rows"
 CHUNK_FIELDS = ("sequence", "driver", "priority", "verdict", "t0_ns", "dt_s", "rows")
@@ -93,9 +94,10 @@ def environment(schema: BridgeSchema, cameras: Sequence[str], task: str) -> Envi
     return replace(specs, observation={**specs.observation, **pictures}, task=task or specs.task)
 
 
-def header(client: BridgeClient, seen: Sight, task: str, source: str) -> Header:
-    """The header of an episode that begins now."""
+def header(client: BridgeClient, state: BridgeState, seen: Sight, task: str) -> Header:
+    """The header of an episode that begins with a state."""
     schema = client.schema
+    seed = int(state.status("seed")) if schema.arm.is_simulated else -1
     latency = seen.latency.observation_s
     cameras = {}
     for name, stream in streams_of(schema, seen.names).items():
@@ -120,7 +122,8 @@ def header(client: BridgeClient, seen: Sight, task: str, source: str) -> Header:
         },
     }
     specs = environment(schema, seen.names, task)
-    return Header(specs, source, TIME, channels(schema), cameras=cameras, notes=notes)
+    known = {"seed": seed} if seed >= 0 else {}
+    return Header(specs, SOURCE, TIME, channels(schema), **known, cameras=cameras, notes=notes | known)
 
 
 def channels(schema: BridgeSchema) -> Specs:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from robot.bridge.client import BridgeClient
+from robot.bridge.client import BridgeClient, BridgeState
 from robot.bridge.schema import BridgeSchema
 from robot.config import load
 from robot.episodes import folder
@@ -205,9 +205,9 @@ class BridgeRecording:
         if failures:
             raise failures[0]
 
-    def _open_next(self) -> tuple[int, Recorder]:
+    def _open_next(self, state: BridgeState) -> tuple[int, Recorder]:
         number = folder.next_number(self._out)
-        begun = header(self._client, self._sight, self._settings.task, "bridge")
+        begun = header(self._client, state, self._sight, self._settings.task)
         open_log = partial(LogWriter, encoding=self._encoding)
         return number, Recorder(folder.episode_path(self._out, number), begun, open_log=open_log)
 

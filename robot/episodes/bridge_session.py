@@ -48,13 +48,15 @@ class Session:
         is_allowed: Whether new episodes may begin.
     """
 
-    def __init__(self, schema: BridgeSchema, rules: Rules, open_next: Callable[[], tuple[int, Recorder]]) -> None:
+    def __init__(
+        self, schema: BridgeSchema, rules: Rules, open_next: Callable[[BridgeState], tuple[int, Recorder]]
+    ) -> None:
         """No episode has begun.
 
         Args:
             schema: Of the bridge.
             rules: When episodes begin and end.
-            open_next: Opens the file of the next episode; gives its number as well.
+            open_next: Opens the file of the episode that begins with a state; gives its number as well.
         """
         self._rules, self._open_next = rules, open_next
         self._topics, self._rows = StateTopics(schema), CommandedRows()
@@ -205,7 +207,7 @@ class Session:
 
     def _begin(self, state: BridgeState) -> None:
         self._is_asked = False
-        number, recorder = self._open_next()
+        number, recorder = self._open_next(state)
         self._begun += 1
         take = self._running = Take(number, recorder, state, self._topics)
         self._has_begun.set()

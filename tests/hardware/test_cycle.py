@@ -91,9 +91,9 @@ class Rig:
         self.run(1)
         return Reject(int(self.status("reject"))) if self.status("rejected") > before else Reject.NONE
 
-    def ask(self, kind: Kind, session: int = HOLDER) -> Outcome:
+    def ask(self, kind: Kind, session: int = HOLDER, seed: int = -1) -> Outcome:
         self.operation += 1
-        self.memory.commands.push(Command(kind, session, self.operation))
+        self.memory.commands.push(Command(kind, session, self.operation, seed=seed))
         self.run(1)
         assert self.status("operation") == self.operation
         return Outcome(int(self.status("outcome")))
@@ -298,6 +298,27 @@ def test_anybody_may_stop_only_the_holder_may_home_at_standstill() -> None:
     assert rig.ask(Kind.HOME) == Outcome.DONE
     assert rig.status("scene") == 1
     assert rig.mode == Mode.DISARMED
+
+
+def test_the_scene_of_a_simulated_arm_is_told_and_so_is_when_it_was_measured() -> None:
+    rig = Rig()
+    rig.lease()
+    assert rig.status("seed") == -1
+    for seed, told in ((17, 17), (2**60, -1), (0, 0), (-1, -1)):
+        assert rig.ask(Kind.HOME, seed=seed) == Outcome.DONE
+        assert rig.status("seed") == told
+    # What is measured after a recovery, which may take long, is not of the time before it.
+    assert rig.status("t_ns") != rig.now
+
+
+def test_every_chunk_gets_its_verdict() -> None:
+    rig = Rig().armed()
+    first = rig.memory.commands.pushed
+    rig.send([UP] * 4)
+    taken_ns = rig.status("t_ns")
+    rig.send([UP] * 4, sequence=1)
+    assert rig.memory.commands.verdict(first + 1) == (Reject.NONE, taken_ns)
+    assert rig.memory.commands.verdict(first + 2) == (Reject.SEQUENCE, rig.status("t_ns"))
 
 
 def test_arming_outside_the_workspace_is_refused() -> None:

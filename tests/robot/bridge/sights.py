@@ -32,7 +32,7 @@ def state(of: BridgeSchema, values: dict[str, Any] | None = None, **status: floa
     views["q"][:] = np.add(limits.joint_low_rad, limits.joint_high_rad) / 2
     views["ee_pos"][:] = np.add(limits.workspace_low_m, limits.workspace_high_m) / 2
     views["ee_rot6d"][:] = 1, 0, 0, 0, 1, 0
-    for name, value in {"t_ns": 1e12, "command_age_s": -1.0, "clearance_m": -1.0, **status}.items():
+    for name, value in {"t_ns": 1e12, "command_age_s": -1.0, "clearance_m": -1.0, "seed": -1.0, **status}.items():
         views["status"][INDEX[name]] = value
     for name, value in (values or {}).items():
         views[name][:] = value

@@ -61,7 +61,7 @@ def test_another_versions_status_is_named() -> None:
     data = schema().to_json()
     data["status"] = [*STATUS[:-1], "tide"]
     data["digest"] = "of theirs"
-    with pytest.raises(BridgeError, match="has tide more and outcome less than this side has"):
+    with pytest.raises(BridgeError, match="has tide more and seed less than this side has"):
         BridgeSchema.from_json(data)
 
 

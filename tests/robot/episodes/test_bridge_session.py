@@ -66,8 +66,8 @@ class Rig:
         self.session = Session(self.schema, Rules(by, max_s, count, ("front",)), self._open)
         self.finished: list[Take] = []
 
-    def _open(self) -> tuple[int, Recorder]:
-        begun = header(Connected(self.schema), Sight(["front"], {}, Latency.none()), "Do it.", "bridge")  # type: ignore
+    def _open(self, state: BridgeState) -> tuple[int, Recorder]:
+        begun = header(Connected(self.schema), state, Sight(["front"], {}, Latency.none()), "Do it.")  # type: ignore
         self.opened += 1
         return self.opened - 1, Recorder(self.path(self.opened - 1), begun, open_log=self.open_log)
 
@@ -391,12 +391,14 @@ def test_what_is_known_of_cameras_goes_into_the_header(tmp_path: Path) -> None:
     calibration, latency = tmp_path / "c.json", tmp_path / "l.json"
     calibration.write_text(json.dumps({"front": {"intrinsics": np.eye(3).tolist(), "serial": "42"}}))
     Latency({"front": 0.02, "state": 0.001}, 0.03, 0.004).save(latency)
-    made = header(Connected(schema()), sight(["front"], str(calibration), str(latency)), "", "bridge")  # type: ignore
+    begins = sights.state(schema(), seed=17)
+    made = header(Connected(schema()), begins, sight(["front"], str(calibration), str(latency)), "")  # type: ignore
     assert made.cameras["observation.images.front"] == {
         **{"intrinsics": np.eye(3).tolist(), "serial": "42"},
         **{"fps": 30.0, "encoding": "jpeg", "latency_s": 0.02},
     }
     assert made.notes["latency"]["action_s"] == 0.03
+    assert (made.seed, made.notes["seed"]) == (17, 17)
     assert made.notes["clock"] == {"offset_ns": -5, "uncertainty_ns": 7}
 
 
