@@ -135,7 +135,7 @@ def _totals(lines: Sequence[Line]) -> list[str]:
     successes, total_s = sum(line.success for line in lines), sum(line.duration_s for line in lines)
     tasks = {line.task for line in lines}
     duration = f"{total_s / 60:.1f} min" if total_s >= 60 else f"{total_s:.1f} s"
-    text = f"{len(lines)} episodes, {duration}, {successes} succeeded ({successes / len(lines):.0%}), "
+    text = f"{len(lines)} episode{'s' if len(lines) > 1 else ''}, {duration}, {successes} succeeded ({successes / len(lines):.0%}), "
     text += (
         size(sum(line.bytes for line in lines))
         + (f"; task: {tasks.pop().rstrip('.')}" if len(tasks) == 1 else "")

@@ -145,7 +145,7 @@ def _draw_lanes(axes: Axes, episode: Episode, lanes: Mapping[str, Timing]) -> No
         t_s = t_s[:: -(-len(t_s) // MAX_TICKS)]
         axes.vlines(t_s, lane - 0.32, lane + 0.32, color="#0072b2", linewidth=0.5, alpha=0.7)
         for begin_s, end_s in found.gaps_s:
-            axes.axvspan(begin_s, end_s, *_lane_span(lane, len(lanes)), color="#d55e00", alpha=0.35, linewidth=0)
+            axes.axvspan(begin_s, end_s, *_lane_span(lane, len(lanes)), color="#d55e00", alpha=0.5, linewidth=1.0)
     end_s = max((times[topic][-1] - begin_ns) / 1e9 for topic in lanes)
     axes.set_xlim(0.0, max(end_s, 1e-3))
     axes.set_ylim(len(lanes) - 0.4, -0.6)
