@@ -108,12 +108,13 @@ class TrainConfig:
 def main(overrides: list[str]) -> int:
     """Train, or continue a training; 0 when its last step is done."""
     config = load("train", TrainConfig, overrides, {"policy": HEADS})
+    mixture = opened(config)
+    if config.sampler != UNIFORM:
+        for part in mixture.parts:
+            print(f"{part.name}: {described(part.dataset, config.how_to_sample())}")
+    training = prepare(config, mixture)  # decodes pictures, which Ctrl-C interrupts at once
     with stop_requests() as is_stopped:
-        mixture = opened(config)
-        if config.sampler != UNIFORM:
-            for part in mixture.parts:
-                print(f"{part.name}: {described(part.dataset, config.how_to_sample())}")
-        step = train(config, mixture, is_stopped)
+        step = training.run(is_stopped)
     if step < config.steps:
         print(f"Stopped after step {step} of {config.steps}, which is saved. The same command resumes.")
         raise KeyboardInterrupt
@@ -179,59 +180,88 @@ def train(config: TrainConfig, data: Dataset | Mixture, is_stopped: Callable[[],
     Raises:
         ConfigError: The config fits neither the dataset nor the run that it resumes.
         CheckpointError: A checkpoint cannot be read or written.
-        WorkerError: A process that makes batches died; the run has been saved up to its last batch.
+        WorkerError: A process that makes batches died; the run is saved up to its last step.
         ArmatureError: The loss is not finite.
+    """
+    return prepare(config, data).run(is_stopped)
+
+
+def prepare(config: TrainConfig, data: Dataset | Mixture) -> "Training":
+    """Everything before the first step: the head, what a resumed run needs, and decoded pictures.
+
+    Raises:
+        ConfigError: The config fits neither the dataset nor the run that it resumes.
+        CheckpointError: The newest checkpoint of the run cannot be read.
+        DatasetError: Pictures cannot be decoded.
     """
     mixture = data if isinstance(data, Mixture) else Mixture.of(data)
     device = _prepare_torch(config)
     trainer = Trainer(config.policy.build(mixture.specs, mixture.stats), config.policy, config.settings, device)
     description = checkpoint.Description(config.policy, mixture.specs, mixture.identity, 0)
     wall_before = _resume(config, trainer, description)
-    if trainer.step == config.steps:
-        return trainer.step
     form = Form(config.policy.n_obs_steps, config.policy.horizon, config.batch_size)
-    batches = Batches.of(mixture, form, config.seed)
-    workers = (2 if batches.has_pictures else 0) if config.workers is None else config.workers
-    with Loader(batches, trainer.step, workers) as loader:
-        return _train(config, trainer, loader, description, wall_before, is_stopped)
+    batches = None if trainer.step == config.steps else Batches.of(mixture, form, config.seed)
+    return Training(config, trainer, description, wall_before, batches)
 
 
-def _train(
-    config: TrainConfig,
-    trainer: Trainer,
-    loader: Loader,
-    description: checkpoint.Description,
-    wall_before: float,
-    is_stopped: Callable[[], bool],
-) -> int:
-    begin = time.perf_counter() - wall_before
-    loss, scalars, saved = float("nan"), dict[str, torch.Tensor](), trainer.step
-    broken: WorkerError | None = None
-    with RunLog(config.run, trainer.step, config.steps) as log:
-        while trainer.step < config.steps and not is_stopped():
-            lr = trainer.lr
-            try:
-                arrays = next(loader)
-            except WorkerError as error:
-                broken = error
-                break
-            scalars = trainer.advance(arrays)
-            log.advance()
-            is_last = trainer.step == config.steps
-            if trainer.step % config.log_every == 0 or is_last:
-                values = {name: float(value) for name, value in scalars.items()}
-                loss = _finite(values["loss"], trainer.step)
-                log.write(trainer.step, {**values, "lr": lr, "wall_s": time.perf_counter() - begin})
-            if trainer.step % config.save_every == 0 or is_last:
-                _save(config, trainer, description, scalars, begin)
-                saved = trainer.step
-        if trainer.step != saved:
-            _save(config, trainer, description, scalars, begin)
-    if broken is not None:
-        raise broken
-    if trainer.step == config.steps:
-        _summarise(config, trainer, time.perf_counter() - begin, loss)
-    return trainer.step
+@dataclass(frozen=True)
+class Training:
+    """A training that is ready to go on.
+
+    Attributes:
+        config: What was asked for.
+        trainer: Head and optimiser, at the step that was reached before.
+        description: What checkpoints say.
+        wall_before_s: Seconds that were spent on it before.
+        batches: What it learns from; None if all steps are done.
+    """
+
+    config: TrainConfig
+    trainer: Trainer
+    description: checkpoint.Description
+    wall_before_s: float
+    batches: Batches | None
+
+    def run(self, is_stopped: Callable[[], bool]) -> int:
+        """See `train`."""
+        if self.batches is None:
+            return self.trainer.step
+        workers = self.config.workers
+        if workers is None:
+            workers = 2 if self.batches.has_pictures else 0
+        with Loader(self.batches, self.trainer.step, workers) as loader:
+            return self._learn(loader, is_stopped)
+
+    def _learn(self, loader: Loader, is_stopped: Callable[[], bool]) -> int:
+        config, trainer = self.config, self.trainer
+        begin = time.perf_counter() - self.wall_before_s
+        loss, scalars, saved = float("nan"), dict[str, torch.Tensor](), trainer.step
+        broken: WorkerError | None = None
+        with RunLog(config.run, trainer.step, config.steps) as log:
+            while trainer.step < config.steps and not is_stopped():
+                lr = trainer.lr
+                try:
+                    arrays = next(loader)
+                except WorkerError as error:
+                    broken = error
+                    break
+                scalars = trainer.advance(arrays)
+                log.advance()
+                is_last = trainer.step == config.steps
+                if trainer.step % config.log_every == 0 or is_last:
+                    values = {name: float(value) for name, value in scalars.items()}
+                    loss = _finite(values["loss"], trainer.step)
+                    log.write(trainer.step, {**values, "lr": lr, "wall_s": time.perf_counter() - begin})
+                if trainer.step % config.save_every == 0 or is_last:
+                    _save(config, trainer, self.description, scalars, begin)
+                    saved = trainer.step
+            if trainer.step != saved:
+                _save(config, trainer, self.description, scalars, begin)
+        if broken is not None:
+            raise broken
+        if trainer.step == config.steps:
+            _summarise(config, trainer, time.perf_counter() - begin, loss)
+        return trainer.step
 
 
 def _prepare_torch(config: TrainConfig) -> torch.device:

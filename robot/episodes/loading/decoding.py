@@ -93,6 +93,10 @@ def decoded(
     tasks = _tasks(paths, lengths, set(missing), size)
     if tasks:
         _decode(source, tasks, workers)
+        if any(_paths(source, key, size, cache) != own for key, own in paths.items()):
+            for path in missing:
+                path.unlink(missing_ok=True)
+            raise DatasetError("The dataset was replaced while its pictures were decoded. Run the same command again.")
     return {key: Frames(paths[key], lengths, shapes[key], lease) for key in keys}
 
 

@@ -2,8 +2,8 @@
 
 A window is read straight from the file into its place in the batch (`preadv`): no page of a file ever belongs to the
 process, whose memory therefore does not grow with the dataset, and the kernel keeps in its cache what fits there. Maps
-of the same files were measured too: about as fast while everything fits into memory, but each process then counts all
-that it has ever touched, and a page at a time is read where it does not fit.
+of the same files (300 MB, windows of two pictures of two cameras, 128 x 128) were as fast, 30 against 34 thousand
+samples a second, but counted all 300 MB as memory of each process that had touched them.
 """
 
 import bisect

@@ -199,6 +199,41 @@ def test_a_killed_decode_leaves_nothing_that_looks_whole(cache):
     assert len(cache.entries()) == 4
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_while_decoding_leaves_nothing(workers, cache):
+    code = (
+        "decoded(source_with(Endless), np.array([5, 6]), workers=int(sys.argv[2]), cache=FrameCache(Path(sys.argv[1])))"
+    )
+    process = subprocess.Popen(script(code, cache.root, workers), cwd=ROOT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(cache.root.glob("*/.*.part")) or len(cache.entries()) < 3:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert errors.decode().strip().splitlines()[-1] == "KeyboardInterrupt"
+    assert list(cache.root.glob("*/.*.part")) == []
+    while [child for child in children if Path(f"/proc/{child}").exists()]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_dataset_that_is_replaced_meanwhile_is_not_served_under_its_old_name(cache, monkeypatch):
+    source = picture_source()
+    read = Source.read
+
+    def replacing(self, number):
+        source.episodes[1].pictures[FRONT][0] ^= 1
+        return read(self, number)
+
+    monkeypatch.setattr(Source, "read", replacing)
+    with pytest.raises(DatasetError, match=r"replaced while its pictures were decoded\. Run the same command again"):
+        decode(source, cache)
+    assert cache.entries() == []
+
+
 def test_two_processes_decode_the_same_at_once(cache):
     code = "decoded(picture_source([40] * 12), np.array([40] * 12), workers=0, cache=FrameCache(Path(sys.argv[1])))"
     both = [subprocess.Popen(script(code, cache.root), cwd=ROOT, stderr=subprocess.PIPE) for _ in range(2)]
