@@ -135,7 +135,8 @@ def _totals(lines: Sequence[Line]) -> list[str]:
     successes, total_s = sum(line.success for line in lines), sum(line.duration_s for line in lines)
     tasks = {line.task for line in lines}
     duration = f"{total_s / 60:.1f} min" if total_s >= 60 else f"{total_s:.1f} s"
-    text = f"{len(lines)} episode{'s' if len(lines) > 1 else ''}, {duration}, {successes} succeeded ({successes / len(lines):.0%}), "
+    count = f"{len(lines)} episode{'s' if len(lines) > 1 else ''}"
+    text = f"{count}, {duration}, {successes} succeeded ({successes / len(lines):.0%}), "
     text += (
         size(sum(line.bytes for line in lines))
         + (f"; task: {tasks.pop().rstrip('.')}" if len(tasks) == 1 else "")
@@ -153,9 +154,8 @@ def _aside(where: Path) -> list[str]:
     for path in folder.interrupted(where):
         try:
             count = sum(recover.survey(path).counts.values())
-            found.append(
-                f"{path.name} was interrupted; {count} messages can be recovered (`armature episodes recover`)."
-            )
+            words = f"{count} messages can be recovered (`armature episodes recover`)"
+            found.append(f"{path.name} was interrupted; {words}.")
         except EpisodeError as error:
             found.append(str(error))
     if discarded := folder.discarded(where):
