@@ -81,3 +81,11 @@ def counted(frames: Iterable[int] | np.ndarray, noun: str = "frame") -> str:
     texts = [f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
     shown = texts[:4] + (["..."] if len(texts) > 4 else [])
     return f"{noun}s {', '.join(shown)} ({len(numbers)} in all)"
+
+
+def shortened(error: Exception, path: Path | None = None) -> str:
+    """A message without the name of the file and without what it says to do: a finding says both itself."""
+    text = str(error)
+    for prefix in (f"{path}: ", f"{path} ") if path else ():
+        text = text.replace(prefix, "")
+    return text.split(" Build it again")[0].split(" Fetch or record")[0]

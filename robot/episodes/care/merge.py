@@ -25,8 +25,8 @@ class MergeConfig:
     def __post_init__(self) -> None:
         if len(self.datasets) < 2:
             raise ConfigError("Merging wants at least two datasets: datasets=[data/a,data/b].")
-        if self.workers < 1:
-            raise ConfigError(f"workers is a number of processes, at least 1, got {self.workers}.")
+        if self.workers < 0:
+            raise ConfigError(f"workers is {self.workers}; expected a number of processes, or 0 for one per core.")
 
 
 def main(overrides: list[str]) -> int:

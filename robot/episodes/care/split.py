@@ -38,8 +38,8 @@ class SplitConfig:
         for name in self.parts or {}:
             if not isinstance(name, str) or name in ("", ".", "..") or "/" in name:
                 raise ConfigError(f"The name of a part becomes that of a folder, {name!r} cannot be one.")
-        if self.workers < 1 or self.seed < 0:
-            raise ConfigError(f"Expected workers >= 1 and seed >= 0, got {self.workers} and {self.seed}.")
+        if self.workers < 0 or self.seed < 0:
+            raise ConfigError(f"Expected workers and seed of at least 0, got {self.workers} and {self.seed}.")
 
 
 def main(overrides: list[str]) -> int:

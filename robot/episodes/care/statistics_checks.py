@@ -6,9 +6,17 @@ from typing import Any
 import numpy as np
 
 from robot.episodes import statistics
-from robot.episodes.care.findings import Report, at
+from robot.episodes.care.findings import Report, at, shortened
 from robot.episodes.care.table_checks import EpisodeRows
-from robot.episodes.formats.lerobot_files import INDEX_COLUMNS, STATS, Files, episode_files, opened, read_json
+from robot.episodes.formats.lerobot_files import (
+    INDEX_COLUMNS,
+    STATS,
+    Files,
+    episode_files,
+    opened,
+    read_json,
+    read_table,
+)
 from robot.episodes.formats.lerobot_schema import Meaning
 from robot.episodes.statistics import QUANTILES, Statistics
 from robot.errors import DatasetError
@@ -126,14 +134,18 @@ def _check_each(files: Files, keys: dict[str, str], episodes: Sequence[EpisodeRo
     """Minimum, maximum, mean and count of each episode, as `meta/episodes` has them."""
     by_number = {rows.place.number: rows for rows in episodes}
     for path in episode_files(files.root):
-        file = opened(path)
-        names = set(file.schema_arrow.names)
+        names = set(opened(path).schema_arrow.names)
         wanted = {
             key: [name for name in ("min", "max", "mean", "count") if f"stats/{stored}/{name}" in names]
             for key, stored in keys.items()
         }
         columns = [f"stats/{keys[key]}/{name}" for key, found in wanted.items() for name in found]
-        for row in file.read(columns=["episode_index", *columns]).to_pylist():
+        try:
+            table = read_table(path, ["episode_index", *columns])
+        except DatasetError as error:
+            report.error("unreadable file", report.name(path), shortened(error, path), _TODO)
+            continue
+        for row in table.to_pylist():
             rows = by_number.get(row["episode_index"])
             if rows is not None:
                 _check_one(files, keys, wanted, row, rows, report)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from robot.episodes.care.findings import Report, at, counted
+from robot.episodes.care.findings import Report, at, counted, shortened
 from robot.episodes.formats.lerobot_columns import array
 from robot.episodes.formats.lerobot_files import INDEX_COLUMNS, EpisodePlace, Files, read_table
 from robot.episodes.formats.lerobot_schema import Meaning
@@ -64,7 +64,7 @@ def _columns(path: Path, meaning: Meaning, report: Report) -> dict[str, np.ndarr
     try:
         table = read_table(path, list(wanted))
     except DatasetError as error:
-        report.error("unreadable file", report.name(path), _without(str(error), path), f"{_AGAIN}.")
+        report.error("unreadable file", report.name(path), shortened(error, path), f"{_AGAIN}.")
         return None
     columns = {"": np.zeros(table.num_rows)}
     for name, (key, shape) in wanted.items():
@@ -76,12 +76,6 @@ def _columns(path: Path, meaning: Meaning, report: Report) -> dict[str, np.ndarr
         except (DatasetError, pa.ArrowException) as error:
             report.error("damaged column", report.name(path), str(error), f"{_AGAIN}.")
     return columns
-
-
-def _without(message: str, path: Path) -> str:
-    """A message without the name of the file and without what it says to do; the finding has both."""
-    text = message.replace(f"{path} ", "")
-    return text.split(" Build it again")[0].split(" Fetch or record")[0]
 
 
 def _check_index(name: str, columns: dict[str, np.ndarray], places: list[EpisodePlace], report: Report) -> None:

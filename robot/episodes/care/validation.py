@@ -6,7 +6,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from robot.episodes.care import file_checks, picture_checks, statistics_checks, table_checks, value_checks, video_checks
-from robot.episodes.care.findings import Report
+from robot.episodes.care.findings import Report, shortened
 from robot.episodes.care.table_checks import EpisodeRows
 from robot.episodes.formats.image_statistics import Histogram
 from robot.episodes.formats.lerobot_dataset import as_statistics, is_plausible
@@ -57,7 +57,7 @@ def validate(root: str | Path, is_fast: bool = False, report: Report | None = No
         if not files.episodes:
             raise DatasetError(f"{root} holds no episodes.")
     except DatasetError as error:
-        report.error("unreadable meta", "meta", _shortened(error), _AGAIN)
+        report.error("unreadable meta", "meta", shortened(error), _AGAIN)
         return Checked(report, 0, 0, 0)
     for line in counter_differences(files):
         report.error("counter", INFO, line, _AGAIN)
@@ -82,10 +82,6 @@ def validate(root: str | Path, is_fast: bool = False, report: Report | None = No
     return Checked(report, len(rows), frames, pictures)
 
 
-def _shortened(error: DatasetError) -> str:
-    return str(error).split(" Build it again")[0].split(" Fetch or record")[0]
-
-
 def _meaning(files: Files, report: Report) -> Meaning | None:
     """From the first data file that can be opened."""
     failures = []
@@ -93,12 +89,12 @@ def _meaning(files: Files, report: Report) -> Meaning | None:
         try:
             stored = opened(path).schema_arrow
         except DatasetError as error:
-            failures.append((report.name(path), _shortened(error).removeprefix(f"{path} ")))
+            failures.append((report.name(path), shortened(error, path)))
             continue
         try:
             found = meaning(files, stored)
         except DatasetError as error:
-            report.error("specs", "meta", _shortened(error), _AGAIN)
+            report.error("specs", "meta", shortened(error), _AGAIN)
             return None
         for name, why in found.left_out.items():
             report.warning("not read", INFO, f"feature {name!r} is left out: {why}", "Armature does not use it.")
@@ -112,7 +108,7 @@ def _check_pictures(files: Files, rows: list[EpisodeRows], report: Report) -> in
     try:
         source = LeRobotSource.of(files)
     except DatasetError as error:
-        report.error("specs", "meta", _shortened(error), _AGAIN)
+        report.error("specs", "meta", shortened(error), _AGAIN)
         return 0
     total = len(files.episodes) * len(source.schema.pictures)
     with tqdm(total=total, desc="pictures", unit="video", leave=False) as bar:

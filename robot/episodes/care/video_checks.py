@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robot.episodes.care.findings import Report, at, counted
+from robot.episodes.care.findings import Report, at, counted, shortened
 from robot.episodes.formats.lerobot_files import EpisodePlace, Files, VideoPlace
 from robot.episodes.formats.lerobot_pictures import encoded_frames
 from robot.errors import DatasetError
@@ -21,9 +21,8 @@ def check(files: Files, report: Report) -> None:
         try:
             times, _ = encoded_frames(path)
         except DatasetError as error:
-            text = str(error).replace(f"{path} ", "").split(" Build it again")[0].split(" Fetch or record")[0]
             kind = "missing file" if not path.exists() else "unreadable file"
-            report.error(kind, report.name(path), text, _TODO)
+            report.error(kind, report.name(path), shortened(error, path), _TODO)
             continue
         _check_file(files.fps, path, places, times, report)
 

@@ -1,5 +1,6 @@
 """What merging and splitting share: how pictures are kept, and folders that must not exist yet."""
 
+import os
 from pathlib import Path
 
 from robot.episodes.formats.lerobot_reader import LeRobotSource
@@ -34,7 +35,8 @@ def _of(source: LeRobotSource) -> Encoding:
 
 
 def settings(sources: list[LeRobotSource], codec: str, workers: int) -> Settings:
-    """Settings of the writer, with a bar."""
+    """Settings of the writer, with a bar; 0 workers are one for each core."""
+    workers = workers or len(os.sched_getaffinity(0))
     return Settings(encoding=encoding(sources, codec), workers=workers, progress=True)
 
 
