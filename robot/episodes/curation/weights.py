@@ -6,6 +6,9 @@ A trainer asks once, before its first batch:
     order = ...  # draws window i with probability weights[i]
 
 There is one window for each frame, in the order of the dataset, so that an order of windows takes the array as it is.
+A return is the sum of an episode's rewards, undiscounted. Where a shaped reward is paid until the task is done, a long
+failure may earn more than a quick success: use `quality` there.
+
 A frame of episode i is drawn with probability w_i / sum_j T_j w_j: long episodes are visited more often than short ones
 of the same weight, as they are where nothing is weighted (Hong, Agrawal, Tachet des Combes, Laroche, "Harnessing Mixed
 Offline Reinforcement Learning Datasets via Trajectory Weighting", ICLR 2023).
