@@ -16,6 +16,8 @@ it are where they belong.
 
 `next.success` of a row is true if by the end of its period a `success` event had come and no `failure` after it;
 `next.reward` is 1 there, else 0; `next.terminated` and `next.truncated` are those of the result, in the last row.
+Of simulated steps all four are what the world said, but for the success of an episode that was labelled otherwise
+since: then the last row alone has it, or none.
 """
 
 from collections.abc import Iterator, Mapping
@@ -334,7 +336,12 @@ def _picked_steps(episode: Episode, how: Resampling) -> dict[str, _Choice]:
 
 def _step_outcomes(episode: Episode) -> dict[str, np.ndarray]:
     values = episode.channels[STEP_TOPIC].values
-    return {f"next.{name}": values[:, k].astype(OUTCOMES[f"next.{name}"]) for k, name in enumerate(STEP_FIELDS)}
+    found = {f"next.{name}": values[:, k].astype(OUTCOMES[f"next.{name}"]) for k, name in enumerate(STEP_FIELDS)}
+    success, ended = found["next.success"], episode.result.success_final
+    if bool(success[-1]) != ended:  # somebody has labelled it since
+        success[:] = False
+        success[-1] = ended
+    return found
 
 
 def _event_outcomes(episode: Episode, clock: _Clock, is_last: bool) -> dict[str, np.ndarray]:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -212,6 +213,18 @@ def test_steps_are_rows_whatever_their_times():
     assert column(rows, f"skew.{STATE}") == [0, 0, 0, 0]
     with pytest.raises(DatasetError, match="rate of their world, 10 Hz, not fps=20"):
         schema(episode.header, Resampling(fps=20))
+
+
+def test_a_label_says_how_steps_ended():
+    episode = stepped()
+    failed = replace(episode, result=replace(episode.result, success_final=False))
+    rows = resample(failed, Resampling(), Span(0, 4))
+    assert column(rows, "next.success") == [False] * 4
+    assert column(rows, "next.reward") == [0, 0.5, 1, 1.5], "as the world gave it"
+    ending = episode.channels["/step"].values * [1, 0, 1, 1]
+    told = {**episode.channels, "/step": replace(episode.channels["/step"], values=ending)}
+    rows = resample(replace(episode, channels=told), Resampling(), Span(0, 4))
+    assert column(rows, "next.success") == [False, False, False, True]
 
 
 @settings(max_examples=25, deadline=None)
