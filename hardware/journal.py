@@ -8,6 +8,7 @@ import numpy as np
 import zmq
 
 from hardware.front import Front
+from hardware.sessions import STALE_NS
 from hardware.shared_memory import COMMAND_SLOTS, LOST, STATE_SLOTS, Command, Word
 from robot.bridge.journal import Taken
 from robot.bridge.schema import INDEX
@@ -68,11 +69,13 @@ class Journal:
         """Pass on what a client says of its device.
 
         Raises:
-            WireError: It is no action of this arm.
+            WireError: It is no action of this arm, or not of now.
         """
         rows, _ = chunk_rows(frame)
         if rows.shape != (1, self._width) or not np.isfinite(rows).all():
             raise WireError(f"A device asks for one action of {self._width} finite numbers.", Reason.ROWS)
+        if abs(frame.t_exec_ns - frame.t_send_ns) > STALE_NS:
+            raise WireError("A device asks for something now.", Reason.CLOCK)
         self._told += 1
         if self.is_heard:
             who = public_id(frame.session)

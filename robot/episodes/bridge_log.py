@@ -22,7 +22,6 @@ from robot.bridge.journal import Taken
 from robot.bridge.schema import STATUS, BridgeSchema, Mode
 from robot.contract import ArmSpecs, EnvironmentSpecs
 from robot.control.latency import Latency
-from robot.control.plan import Reject
 from robot.episodes.bridge_feed import streams_of
 from robot.episodes.episode import APPLIED, IMAGES, TIME, Header, action_topic, topic_of
 from robot.episodes.recorder import Recorder
@@ -158,11 +157,13 @@ class StateTopics:
 
     Attributes:
         names: The topics that every state has.
+        width: Of an action.
     """
 
     def __init__(self, schema: BridgeSchema) -> None:
         arm = schema.arm
         observed = arm.environment.observation
+        self.width = arm.environment.action.shape[0]
         self._each: list[tuple[str, str, Callable[[np.ndarray], np.ndarray]]] = [(STATUS_TOPIC, "status", _as_it_is)]
         for spec in arm.state.specs:
             if spec.key in observed:
@@ -186,7 +187,9 @@ class StateTopics:
 class ChunkTopics:
     """Writes chunks into the channels of a log. Several may be of one cycle: a nanosecond keeps them in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
+        """Nothing is written yet; `width` is that of an action of the arm."""
+        self._width = width
         self._chunk_ns = self._row_ns = -1
 
     def write(self, recorder: Recorder, chunk: Taken) -> None:
@@ -194,7 +197,7 @@ class ChunkTopics:
         self._chunk_ns = max(self._chunk_ns + 1, chunk.t_ns)
         told = (chunk.sequence, chunk.driver, chunk.priority, chunk.verdict, chunk.t0_ns, chunk.dt_s, len(chunk.rows))
         recorder.vector(CHUNKS_TOPIC, self._chunk_ns, np.array(told, np.float64))
-        if chunk.verdict == Reject.SHAPE:
+        if chunk.rows.shape[1] != self._width:
             return
         dt_ns = round(chunk.dt_s * 1e9)
         for index, row in enumerate(chunk.rows):

@@ -42,7 +42,7 @@ class Take:
         self.label: bool | None = None
         self.failure: EpisodeError | None = None
         self.why, self.is_discarded = "", False
-        self._topics, self._chunks = topics, ChunkTopics()
+        self._topics, self._chunks = topics, ChunkTopics(topics.width)
         self._state_ns = -1
         self._knows_success = "success" in state.values
         self._success = self._success_sticky = self._is_truncated = False

@@ -16,7 +16,7 @@ from hardware.shared_memory import LOST, STATE_SLOTS, VERDICT_SLOTS, Command, Ki
 from robot.bridge.client import BridgeClient
 from robot.bridge.journal import Taken, subscribed, taken
 from robot.bridge.schema import INDEX, BridgeSchema, Mode, Priority
-from robot.bridge.wire import Frame, FrameType, Reason, decode
+from robot.bridge.wire import Frame, FrameType, Reason, chunk_payload, decode
 from robot.contract import ActionChunk
 from robot.control.plan import Reject
 from robot.errors import BridgeError, WireError
@@ -161,6 +161,10 @@ def test_what_a_device_asked_for_is_passed_on(bridge: StandIn) -> None:
             client.tell_device(bad)
         time.sleep(0.05)
         assert bridge.gateway.front.counters() == {str(Reason.ROWS): 2}
+        # One that would come into the log long after its time would keep all that follow out of it.
+        client._send(FrameType.DEVICE, chunk_payload(ROWS[:1], DT_S), client.now_ns() + 10**10)
+        time.sleep(0.05)
+        assert bridge.gateway.front.counters()[str(Reason.CLOCK)] == 1
 
 
 def test_who_does_not_drive_has_no_device(bridge: StandIn) -> None:

@@ -279,12 +279,12 @@ def test_chunks_of_one_cycle_stay_apart(tmp_path: Path) -> None:
     rows = np.arange(14.0).reshape(2, 7)
     for number in (1, 2):
         rig.session.on_chunk(chunk(20, number, rows + number))
-    rig.session.on_chunk(chunk(20, 3, rows[:, :3], Reject.SHAPE))
+    rig.session.on_chunk(chunk(20, 3, rows[:, :3], Reject.NOT_ARMED))
     rig.states(20, 50, lease=5)
     (episode,) = rig.finish()
     told = episode.channels["/command/chunks"]
     assert (told.t_ns - 20 * MS).tolist() == [0, 1, 2]
-    assert told.values[:, [0, 3, 6]].tolist() == [[1, 0, 2], [2, 0, 2], [3, Reject.SHAPE, 2]]
+    assert told.values[:, [0, 3, 6]].tolist() == [[1, 0, 2], [2, 0, 2], [3, Reject.NOT_ARMED, 2]]
     planned = episode.channels["/command/rows"]
     assert (planned.t_ns - 20 * MS).tolist() == [0, 1, 2, 3]
     assert (planned.values[:, 2] / MS).tolist() == [20, 30, 20, 30]
