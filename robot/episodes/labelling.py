@@ -44,7 +44,7 @@ def amended(path: Path, success: bool | None = None, note: str = "") -> Result:
             _append(file, copy, label)
         atomic.publish(beside, path)
     except DAMAGE as error:
-        raise EpisodeError(f"{path} is damaged ({error!r}). Delete it and record again.") from error
+        raise EpisodeError(f"{path} is damaged ({error!r}); it is as it was.") from error
     except OSError as error:
         raise EpisodeError(f"{path} cannot be labelled: {error.strerror}. It is as it was.") from error
     finally:

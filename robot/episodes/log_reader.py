@@ -148,7 +148,10 @@ class EpisodeReader:
         except EpisodeError:
             raise
         except DAMAGE as error:
-            raise EpisodeError(f"{self._path} is damaged ({error!r}). Delete it and record again.") from error
+            raise EpisodeError(
+                f"{self._path} is damaged ({error!r}). Delete it, or rename it to {self._path.name}.part and save what "
+                "can be read with `armature episodes recover`."
+            ) from error
         except OSError as error:
             raise EpisodeError(f"{self._path} cannot be read: {error.strerror}.") from error
 

@@ -1,6 +1,7 @@
 """What a killed recorder left becomes an episode again: everything up to the last whole chunk.
 
-Only whole chunks count, for only they have a checksum; they are closed every quarter of a second.
+So does an episode that was damaged since, once it is named like an unfinished one. Only whole chunks count, for only
+they have a checksum; they are closed every quarter of a second.
 """
 
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ class Survey:
         counts: Readable messages by topic, without events and calibrations of cameras.
         endings: Messages of `/step`.
         events: As far as they are readable.
+        labels: What was said about it since, if it was finished once.
         last_ns: The latest time of a message [ns].
         damaged: Chunks that are there and cannot be read.
         lost_bytes: Bytes that cannot be read, at the end of the file or in damaged chunks.
@@ -42,6 +44,7 @@ class Survey:
     counts: dict[str, int] = field(default_factory=dict)
     endings: list[bytes] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    labels: list[metadata.Label] = field(default_factory=list)
     last_ns: int = 0
     damaged: int = 0
     lost_bytes: int = 0
@@ -164,6 +167,8 @@ def _with_metadata(part: Path, found: Survey | None, record: Record) -> Survey |
             return Survey(header)
         if name == metadata.OUTCOME and found is not None:
             found.outcome = metadata.result_of(strings, metadata.FORMAT_VERSION)
+        if name == metadata.LABEL and found is not None:
+            found.labels.append(metadata.label_of(strings))
     except metadata.NewerVersionError as error:
         raise EpisodeError(
             f"{part} is of format version {error}. Recover it with the Armature that recorded."
@@ -206,6 +211,8 @@ def _rewrite(file: BinaryIO, copy: BinaryIO, found: Survey) -> None:
                 copied.add(chunks, logged)
     copied.event(_said(found))
     writer.add_metadata(metadata.OUTCOME, metadata.of_result(found.result))
+    for label in found.labels:
+        writer.add_metadata(metadata.LABEL, metadata.of_label(label))
     writer.finish()
 
 

@@ -13,6 +13,7 @@ ACTION_PREFIX = "/action/"
 BOOKKEEPING = ("/status", "/command/")
 """Channels that are shown only where they are asked for: numbers of cycles, verdicts."""
 MAX_LINES = 12
+MAX_ELEMENTS = 4 * MAX_LINES
 MAX_POINTS = 4000
 
 
@@ -69,12 +70,17 @@ def panels(episode: Episode, topics: Sequence[str] = ()) -> list[Panel]:
     for topic in topics:
         if topic not in episode.channels:
             raise unknown_name("channel", topic, episode.channels)
-    wanted = topics or [topic for topic in episode.channels if not topic.startswith(BOOKKEEPING)]
+    wanted = topics or [topic for topic, channel in episode.channels.items() if _is_shown(topic, channel)]
     found = _action_panels(episode, wanted)
     for topic in wanted:
         if not topic.startswith(ACTION_PREFIX) and topic != STEP_TOPIC:
             found += _channel_panels(episode, topic, episode.channels[topic])
     return found + (_step_panels(episode) if STEP_TOPIC in wanted else [])
+
+
+def _is_shown(topic: str, channel: Channel) -> bool:
+    """Without being asked for: neither bookkeeping nor pictures of depth or clouds of points."""
+    return not topic.startswith(BOOKKEEPING) and channel.values[0].size <= MAX_ELEMENTS
 
 
 def _action_panels(episode: Episode, wanted: Sequence[str]) -> list[Panel]:
@@ -112,7 +118,7 @@ def _channel_panels(episode: Episode, topic: str, channel: Channel) -> list[Pane
     made = []
     own = names(channel.spec)
     for unit, elements in groups.items():
-        for first in range(0, min(len(elements), 4 * MAX_LINES), MAX_LINES):
+        for first in range(0, min(len(elements), MAX_ELEMENTS), MAX_LINES):
             lines = [_line(own[at], t_s, flat[:, at]) for at in elements[first : first + MAX_LINES]]
             made.append(Panel(topic, unit, lines))
     return made

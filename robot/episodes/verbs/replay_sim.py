@@ -48,12 +48,12 @@ def replay(episode: Episode, stage: str) -> Outcome:
     actions = episode.channels[action_topic(stage)].values
     world = sim.make(world_of(episode.header))
     try:
-        specs = {key: spec for key, spec in world.specs.observation.items() if not is_picture(spec)}
-        wanted = {key: spec for key, spec in episode.header.specs.observation.items() if not is_picture(spec)}
-        ours, theirs = (
-            replace(of, observation=own) for of, own in ((world.specs, specs), (episode.header.specs, wanted))
-        )
-        if lines := theirs.difference(ours):
+        # What cameras gave is not looked at again: pictures, depth, points.
+        given = world.specs.observation
+        seen_before = episode.header.specs.observation
+        wanted = {key: spec for key, spec in seen_before.items() if key in given and not is_picture(spec)}
+        ours = replace(world.specs, observation={key: given[key] for key in wanted})
+        if lines := replace(episode.header.specs, observation=wanted).difference(ours):
             raise EpisodeError(f"The world is not as it was recorded: {'; '.join(lines)}.")
         seen, success = _played(world, episode.header.seed, actions)
     finally:

@@ -7,6 +7,7 @@ import pytest
 
 from robot.episodes import mcap_records
 from robot.episodes.episode import Event, Header, Result
+from robot.episodes.labelling import amended
 from robot.episodes.log import EpisodeWriter, LogWriter
 from robot.episodes.log_reader import EpisodeReader
 from robot.episodes.recover import recover, survey
@@ -186,6 +187,27 @@ def test_an_outcome_that_was_written_is_kept(tmp_path):
     part.write_bytes(path.read_bytes()[:-100])
     path.unlink()
     assert recover(part, path) == Result(0, True, True, True, False)
+
+
+def test_an_episode_that_was_damaged_since_gives_what_can_be_read(tmp_path):
+    path, part = tmp_path / "episode-000000.mcap", tmp_path / "episode-000000.mcap.part"
+    with LogWriter(path, timed_header()) as log:
+        for at in range(12):
+            log.vector(STATE_TOPIC, at, np.array([at, -at]))
+            if at % 4 == 3:
+                log._close_chunk()
+        log.finish(Result(0, False, True, False, True))
+    amended(path, success=True, note="seen")
+    data = bytearray(path.read_bytes())
+    data[chunk_ends(path)[1] - 20] ^= 0xFF
+    path.write_bytes(bytes(data))
+    with pytest.raises(EpisodeError, match=r"rename it to episode-000000\.mcap\.part and save what can be read"):
+        EpisodeReader(path).read()
+    path.rename(part)
+    assert recover(part, path) == Result(0, False, True, False, True)
+    reader = EpisodeReader(path)
+    assert values(reader.read(), STATE_TOPIC)[:, 0].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert (reader.result.success_final, reader.labels[0].note) == (True, "seen")
 
 
 def test_what_cannot_be_recovered_is_named(tmp_path):

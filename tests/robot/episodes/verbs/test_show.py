@@ -141,3 +141,15 @@ def test_thinning_keeps_extremes():
     assert (kept.max(), kept.min()) == (9.0, -9.0)
     assert t_s[np.argmax(kept)] == 54_321
     assert (np.diff(t_s) > 0).all()
+
+
+def test_large_arrays_are_shown_only_when_they_are_asked_for(tmp_path):
+    path = tmp_path / "episode.mcap"
+    with LogWriter(path, timed_header(channels={"/depth": ArraySpec("depth", (20, 30))})) as log:
+        for at in range(3):
+            log.vector("/depth", at + 1, np.zeros((20, 30)))
+            log.vector(STATE_TOPIC, at + 1, np.zeros(2))
+        log.finish(Result(0, False, False, False, True))
+    episode = EpisodeReader(path).read()
+    assert [panel.title for panel in panels(episode)] == [STATE_TOPIC]
+    assert sum(len(panel.lines) for panel in panels(episode, ["/depth"])) == 48
