@@ -28,6 +28,9 @@ from robot.specs import ArraySpec
 Size = tuple[int, int]
 """Height and width of a picture."""
 
+_WORTH_A_PROCESS = 1000
+"""Pictures that take about as long to decode as a process takes to start."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -61,7 +64,7 @@ def decoded(
         lengths: Frames of each episode, shape (E,).
         keys: Which pictures; all by default.
         size: What they are resized to by averaging over areas; as they are by default.
-        workers: Processes that decode; 0 decodes in this one. By default one for each processor.
+        workers: Processes that decode; 0 decodes in this one. By default one for each processor, fewer for little.
         cache: Where they are kept.
 
     Returns:
@@ -122,10 +125,10 @@ def _tasks(paths: dict[str, list[Path]], lengths: np.ndarray, missing: set[Path]
 
 def _decode(source: RowSource, tasks: list[Task], workers: int | None) -> None:
     """Do all tasks, with a bar that counts pictures."""
-    if workers is None:
-        workers = len(os.sched_getaffinity(0))
-    workers = min(workers, len(tasks))
     total = sum(task.length * len(task.paths) for task in tasks)
+    if workers is None:
+        workers = min(len(os.sched_getaffinity(0)), total // _WORTH_A_PROCESS)
+    workers = min(workers, len(tasks))
     with tqdm(total=total, unit="picture", desc="decode") as bar:
         if workers < 2:
             for task in tasks:
