@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from robot.episodes.care.findings import Report
-from robot.episodes.formats.lerobot_files import ARMATURE, ORIGINS, Files, episode_files
+from robot.episodes.care.findings import Report, shortened
+from robot.episodes.formats.lerobot_files import ARMATURE, ORIGINS, Files, episode_files, read_origins, read_table
 from robot.errors import DatasetError
 
 WRITTEN = "meta/armature/files.json"
@@ -65,6 +65,20 @@ def check_written(files: Files, report: Report, is_fast: bool) -> None:
             report.error("changed file", name, text, _AGAIN)
         elif not is_fast and known.get("sha256") and digest(path) != known["sha256"]:
             report.error("changed file", name, "its bytes are not those that were written", _AGAIN)
+
+
+def check_origins(files: Files, report: Report) -> None:
+    """Whether our own table of episodes has a readable row for each."""
+    if not (files.root / ORIGINS).exists():
+        return  # told with the files
+    try:
+        found = len(read_origins(files.root, files.armature))
+        read_table(files.root / ORIGINS)
+    except DatasetError as error:
+        report.error("unreadable file", ORIGINS, shortened(error, files.root / ORIGINS), _AGAIN)
+        return
+    if found != len(files.episodes):
+        report.error("origins", ORIGINS, f"{found} rows for {len(files.episodes)} episodes", _AGAIN)
 
 
 def digest(path: Path) -> str:

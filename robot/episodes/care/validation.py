@@ -65,6 +65,7 @@ def validate(root: str | Path, is_fast: bool = False, report: Report | None = No
     file_checks.check_missing(files, report)
     file_checks.check_leftovers(files, report)
     file_checks.check_written(files, report, is_fast)
+    file_checks.check_origins(files, report)
     video_checks.check(files, report)
     found = _meaning(files, report)
     if found is None:

@@ -187,6 +187,16 @@ BY_OUR_FILES: dict[str, tuple[Damage, str, str]] = {
     "no specs": (lambda f: (f / "meta/armature.json").unlink(), "missing file", r"armature\.json: without it nothing"),
     "no digests": (lambda f: (f / "meta/armature/files.json").unlink(), "missing file", r"armature/files\.json"),
     "no origins": (lambda f: (f / "meta/armature/episodes.parquet").unlink(), "missing file", r"episodes\.parquet"),
+    "truncated origins": (
+        lambda f: d.truncate(f / "meta/armature/episodes.parquet"),
+        "unreadable file",
+        r"armature/episodes\.parquet: is truncated",
+    ),
+    "an origin too few": (
+        lambda f: d.drop_rows(f / "meta/armature/episodes.parquet", 1, 1),
+        "origins",
+        r"2 rows for 3 episodes",
+    ),
     "no fingerprints": (
         lambda f: shutil.rmtree(f / "meta/armature/fingerprints"),
         "missing file",
