@@ -21,14 +21,19 @@ class Part:
         name: What messages call it: its folder.
         dataset: It.
         share: How many samples come from it, relative to the shares of the others.
-        weights: Of its windows, shape (N,): drawn with replacement as often as they say. None: every window once an
-            epoch of this dataset.
+        weights: Of its windows, shape (N,), or of its episodes, shape (E,), for each of their windows: drawn with
+            replacement as often as they say. None: every window once an epoch of this dataset.
     """
 
     name: str
     dataset: Dataset
     share: float
     weights: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        lengths = self.dataset.episode_lengths
+        if self.weights is not None and self.weights.shape == lengths.shape:
+            object.__setattr__(self, "weights", np.repeat(self.weights, lengths))
 
 
 class Mixture:
@@ -54,7 +59,8 @@ class Mixture:
                 raise DatasetError(f"The share of {part.name} is {part.share}, expected a number above zero.")
             if part.weights is not None and part.weights.shape != (len(part.dataset),):
                 raise DatasetError(
-                    f"There are weights of shape {part.weights.shape} for {len(part.dataset)} windows of {part.name}."
+                    f"There are weights of shape {part.weights.shape} for the {len(part.dataset)} windows or "
+                    f"{len(part.dataset.episode_lengths)} episodes of {part.name}."
                 )
             lines = self.specs.difference(part.dataset.specs)
             if lines:

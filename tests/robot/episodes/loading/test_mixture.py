@@ -74,6 +74,12 @@ def test_weights_say_which_windows_come():
     assert abs((samples == 30).mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / 3200)
 
 
+def test_weights_of_episodes_are_those_of_their_windows():
+    part = Part("", numbered((3, 2), 0), 1.0, np.array([0.25, 2.0]))
+    assert part.weights.tolist() == [0.25] * 3 + [2.0] * 2
+    assert set(drawn(Batches.of(Mixture([part]), Form(1, 1, 64), 0), 3).ravel()) == set(range(5))
+
+
 def test_the_identity_counts_shares_weights_and_datasets():
     a, b = random_dataset(seed=1), random_dataset(seed=2)
     weights = np.ones(len(a))
@@ -101,8 +107,8 @@ def test_datasets_that_differ_do_not_mix():
     for share in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(DatasetError, match=r"share of data/a is .*above zero"):
             Mixture([Part("data/a", first, share)])
-    with pytest.raises(DatasetError, match=r"weights of shape \(3,\) for 15 windows of data/a"):
-        Mixture([Part("data/a", first, 1.0, np.ones(3))])
+    with pytest.raises(DatasetError, match=r"weights of shape \(4,\) for the 15 windows or 3 episodes of data/a"):
+        Mixture([Part("data/a", first, 1.0, np.ones(4))])
     with pytest.raises(DatasetError, match="at least one dataset"):
         Mixture([])
     with pytest.raises(DatasetError, match="batch_size >= 1"):
