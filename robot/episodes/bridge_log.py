@@ -103,16 +103,7 @@ def header(client: BridgeClient, state: BridgeState, seen: Sight, task: str) -> 
         known = {**seen.calibration.get(name, {}), "fps": stream.fps, "encoding": stream.encoding}
         cameras[f"{IMAGES}{name}"] = known | ({"latency_s": latency[name]} if name in latency else {})
     notes = {
-        "bridge": {
-            "endpoint": client.endpoint,
-            "boot_id": str(schema.boot_id),
-            "rate_hz": schema.arm.rate_hz,
-            "model_hash": schema.arm.model_hash,
-            "target_space": schema.arm.target_space,
-            "is_simulated": schema.arm.is_simulated,
-            "limits": schema.limits.to_json(),
-            "layout": schema.layout.digest(),
-        },
+        "bridge": {"endpoint": client.endpoint, **schema.to_json()},
         "clock": {"offset_ns": client.offset_ns, "uncertainty_ns": client.uncertainty_ns},
         "latency": {
             "observation_s": dict(latency),

@@ -20,7 +20,7 @@ import pytest
 
 from hardware.cameras.fake import decode_bands
 from robot.bridge.client import BridgeClient
-from robot.bridge.schema import INDEX, Mode, Priority
+from robot.bridge.schema import INDEX, BridgeSchema, Mode, Priority
 from robot.contract import ActionChunk
 from robot.episodes import folder, record
 from robot.episodes.bridge_log import CHUNK_FIELDS
@@ -269,8 +269,10 @@ def test_the_header_says_who_what_and_where(recorded: tuple[Episode, Driven, Bri
     front = header.cameras["observation.images.front"]
     assert front["intrinsics"][0] == [100, 0, 64]
     assert (front["fps"], front["encoding"]) == (30, "jpeg")
-    assert header.notes["bridge"]["model_hash"] == schema.arm.model_hash
+    assert header.notes["bridge"]["arm"]["model_hash"] == schema.arm.model_hash
     assert header.notes["bridge"]["limits"] == json.loads(json.dumps(schema.limits.to_json()))
+    told = BridgeSchema.from_json(header.notes["bridge"])
+    assert told.layout.digest() == schema.layout.digest()
     assert 0 < header.notes["clock"]["uncertainty_ns"] < 10_000_000
 
 
