@@ -138,9 +138,10 @@ def opened(path: Path) -> InputContainer:
         raise DatasetError(f"{path} is missing. {again(root_of(path))}") from error
     except (av.FFmpegError, OSError, ValueError) as error:
         raise DatasetError(f"{path} is truncated or damaged: {first_line(error)} {again(root_of(path))}") from error
-    if not container.streams.video:
+    if not container.streams.video or container.streams.video[0].codec_context is None:
+        what = "is of a codec that PyAV cannot decode" if container.streams.video else "holds no pictures"
         container.close()
-        raise DatasetError(f"{path} holds no pictures. {again(root_of(path))}")
+        raise DatasetError(f"{path} {what}. {again(root_of(path))}")
     return container
 
 

@@ -5,15 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from robot.cli import main
 from robot.episodes.care.picture_checks import shifts
 from robot.episodes.care.validation import validate
+from robot.episodes.dataset import Dataset
 from robot.episodes.formats import lerobot_writer
 from robot.episodes.formats.fingerprint import fingerprint
+from robot.episodes.formats.lerobot_reader import LeRobotSource
 from robot.episodes.formats.video import Encoding
 from robot.episodes.rows import Held, Rows
-from robot.errors import DatasetError
+from robot.errors import ArmatureError, DatasetError
 from tests.robot.episodes.care import damage as d
 from tests.robot.episodes.care.whole import FRONT, LENGTHS, STATE, episode, schema, source
 from tests.robot.episodes.formats import foreign
@@ -361,3 +365,43 @@ def test_videos_with_frames_in_another_order_and_tables_of_pictures_are_whole(tm
     assert [finding.kind for finding in checked.report.warnings] == ["statistics"]
     assert checked.report.warnings[0].text == "the file is missing"
     assert checked.pictures == sum(foreign.LENGTHS)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    which=st.integers(0, 999),
+    at=st.floats(0, 1, exclude_max=True),
+    mask=st.integers(1, 255),
+    kind=st.sampled_from(["flip", "cut", "zeros"]),
+    codec=st.sampled_from(["h264", "png", "foreign"]),
+)
+def test_no_damage_is_a_traceback(whole, tmp_path_factory, which, at, mask, kind, codec):
+    """Wherever bytes change, a finding or one sentence says so, or the bytes did not matter."""
+    root = tmp_path_factory.mktemp("random") / "dataset"
+    shutil.copytree(whole[codec], root)
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    path = files[which % len(files)]
+    data = bytearray(path.read_bytes())
+    begin = int(at * len(data))
+    if kind == "flip":
+        data[begin] ^= mask
+    else:
+        data[begin : begin + mask] = b"\0" * min(mask, len(data) - begin) if kind == "zeros" else b""
+    path.write_bytes(bytes(data))
+    is_told = False
+    try:
+        is_told = bool(validate(root).report.errors)
+    except DatasetError:
+        is_told = True
+    try:
+        identity = Dataset.open(root).identity
+        found = LeRobotSource(root)
+        for number in range(len(found)):
+            for pictures in found.read(number).pictures.values():
+                assert len(list(pictures)) == len(pictures)
+    except ArmatureError:
+        assert is_told, "what cannot be read is an error of the validation too"
+        return
+    is_large = path.suffix in (".mp4", ".parquet") and "meta" not in path.relative_to(root).parts
+    if codec != "foreign" and is_large:
+        assert is_told, (path, identity)  # by its digest, if by nothing else

@@ -421,3 +421,14 @@ def test_a_png_with_one_wrong_bit_is_damaged():
     assert next(iter(EncodedPictures([jpeg], (24, 32, 3), "here"))).shape == (24, 32, 3)
     with pytest.raises(DatasetError, match=r"has shape \(24, 32, 3\), expected \(8, 8, 3\)"):
         list(EncodedPictures([jpeg], (8, 8, 3), "here"))
+
+
+def test_a_codec_that_nobody_knows_is_told(tmp_path):
+    root = foreign.write(tmp_path / "foreign")
+    (path,) = root.rglob("*.mp4")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzz9"))
+    source = LeRobotSource(root)
+    with pytest.raises(DatasetError, match=r"file-000\.mp4 is of a codec that PyAV cannot decode"):
+        list(source.read(0).pictures[foreign.CAMERA])
+    with pytest.raises(DatasetError, match="cannot decode"):
+        source.identity(0)
