@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
+from tqdm import tqdm
 
 _CHUNK = 4096
 """Queries at a time, which bounds memory."""
@@ -116,7 +117,8 @@ def _nearest(points: np.ndarray, groups: np.ndarray, k: int, used: np.ndarray) -
     indices = np.zeros((len(used), k), np.int64)
     distances = np.zeros((len(used), k))
     tree = cKDTree(points[used])
-    for begin in range(0, len(used), _CHUNK):
+    hidden = None if len(used) > 2 * _CHUNK else True
+    for begin in tqdm(range(0, len(used), _CHUNK), "comparing", unit="chunk", leave=False, disable=hidden):
         rows = np.arange(begin, min(begin + _CHUNK, len(used)))
         width = 8 * k
         while len(rows):
