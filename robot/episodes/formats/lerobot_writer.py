@@ -77,7 +77,7 @@ class Settings:
         schema = source.schema
         known = {
             "revision": _REVISION,
-            "encoding": self.encoding.resolved(),
+            "encoding": [self.encoding.resolved(), self.encoding.options()],
             "files": [self.data_file_mb, self.video_file_mb, self.chunk_files],
             "specs": schema.specs.to_json(),
             "extras": {key: spec.to_json() for key, spec in schema.extras.items()},

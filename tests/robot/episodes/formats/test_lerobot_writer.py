@@ -31,7 +31,7 @@ from tests.robot.episodes.formats.sources import EXTRAS, FRONT, SCHEMA, VECTORS,
 
 ROOT = Path(__file__).parents[4]
 DATA, EPISODES = "data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet"
-SMALL = {"data_file_mb": 0.01, "video_file_mb": 0.01, "chunk_files": 2}
+SMALL = {"data_file_mb": 0.01, "video_file_mb": 0.013, "chunk_files": 2}
 """Limits that make several files of a few episodes."""
 LENGTHS = (20, 7, 30, 1, 44)
 

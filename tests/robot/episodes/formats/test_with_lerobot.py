@@ -30,7 +30,7 @@ PYTHON = ROOT / ".cache/lerobot/bin/python"
 PROBE = Path(__file__).with_name("lerobot_probe.py")
 LENGTHS = (5, 1, 9)
 PICTURED = (20, 7, 30, 1, 44)
-SMALL = {"data_file_mb": 0.01, "video_file_mb": 0.01, "chunk_files": 2}
+SMALL = {"data_file_mb": 0.01, "video_file_mb": 0.013, "chunk_files": 2}
 
 
 def install() -> None:
