@@ -190,14 +190,14 @@ class BridgeRecording:
 
     def _finish(self, session: Session, progress: Progress) -> None:
         """Complete what has ended. What cannot be completed is said after the others are."""
-        failures = []
+        failures, complete = [], []
         while session.ended:
             take = session.ended.popleft()
             try:
-                result = take.finish()
+                complete.append((take, take.finish()))
             except EpisodeError as error:
                 failures.append(error)
-                continue
+        for take, result in complete:
             if not take.is_discarded:
                 self._done += 1
                 self._succeeded += result.success_final
@@ -237,8 +237,8 @@ def _fps(schema: BridgeSchema, cameras: list[str]) -> int:
 
 @contextmanager
 def _signals(asked: list[int]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM are noted, so that the episode that goes on is completed; a second one changes nothing."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    """Ctrl-C, SIGTERM and a terminal that goes away are noted, so that the episode that goes on is completed."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, lambda got, _: asked.append(got)) for number in numbers]
     try:
         yield

@@ -1,6 +1,7 @@
 """Keys on the terminal while something is recorded. They are read from it like a line, so that they work over SSH."""
 
 import codecs
+import contextlib
 import os
 import re
 import select
@@ -126,7 +127,8 @@ class Keyboard:
     ) -> None:
         if self._before is not None:
             signal.signal(signal.SIGCONT, self._handler)
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+            with contextlib.suppress(termios.error):  # it may have gone away
+                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
             self._before = None
 
     def typed(self, seconds: float) -> str:
@@ -143,4 +145,5 @@ class Keyboard:
 
     def _listen(self, number: int = 0, frame: FrameType | None = None) -> None:
         """Every key at once and unseen; also when a shell has let us go on, which has changed that."""
-        tty.setcbreak(self._fd, termios.TCSADRAIN)
+        with contextlib.suppress(termios.error):  # a terminal that goes away also lets its jobs go on
+            tty.setcbreak(self._fd, termios.TCSADRAIN)

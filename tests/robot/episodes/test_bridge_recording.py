@@ -444,6 +444,22 @@ def test_keys(bridge: Running, tmp_path: Path) -> None:
     assert "discarded" in errors
 
 
+@pytest.mark.slow
+def test_a_terminal_that_goes_away_ends_the_episode(bridge: Running, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    recording = Recording(bridge, tmp_path, "cameras=[]", "episodes_by=keys", terminal=theirs)
+    os.close(theirs)
+    recording.listens(bridge)
+    os.write(ours, b" ")
+    time.sleep(1.0)
+    os.close(ours)
+    code, _, errors = recording.end()
+    assert code == 130, errors
+    (episode,) = recording.episodes()
+    assert len(episode.channels["/status"].values) > 50
+    assert folder.interrupted(tmp_path) == []
+
+
 def refusal(*overrides: str) -> str:
     with pytest.raises(ArmatureError) as found:
         record.main(["source=bridge", "min_free_gb=0.01", *overrides])
