@@ -110,9 +110,11 @@ def _sizes(root: Path) -> dict[str, float]:
 
 
 def _success(source: LeRobotSource) -> dict[str, int] | None:
-    """Episodes whose last row says success; None where no column does."""
+    """Episodes whose last row says success, or whose origin does; None where neither says anything."""
     if SUCCESS not in source.schema.extras:
-        return None
+        said = [source.origin(number).get("success") for number in range(len(source))]
+        known = [bool(success) for success in said if success is not None]
+        return {"episodes": sum(known), "of": len(known)} if known else None
     ended = 0
     for path in source.files.data_files:
         table = read_table(path, ["episode_index", source.stored[SUCCESS]])

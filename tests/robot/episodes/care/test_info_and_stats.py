@@ -54,6 +54,17 @@ def test_info_as_json_has_the_same_numbers(folder, capsys):
     assert sum(found["megabytes"].values()) == pytest.approx(size, abs=0.01)
 
 
+def test_success_is_known_from_origins_where_no_column_says_it(tmp_path, capsys):
+    made = source((4, 5, 6), cameras=())
+    for key in list(made.schema.extras):
+        made.schema.extras.pop(key)
+    for number in range(3):
+        made.read(number).origin["success"] = number > 0
+    lerobot_writer.write(made, tmp_path / "dataset")
+    assert main(["dataset", "info", f"dataset={tmp_path / 'dataset'}"]) == 0
+    assert "success      2 of 3 (67%)" in capsys.readouterr().out
+
+
 def test_info_of_a_foreign_one_says_how_keys_were_called(folder, tmp_path, capsys):
     shutil.copytree(folder, tmp_path / "foreign")
     damage.as_foreign(tmp_path / "foreign")
