@@ -189,4 +189,8 @@ def _verdict(config: ConvertConfig, source: RowSource) -> str:
     agree = "exactly" if worst == 0.0 else f"to {worst:.1g}"
     if config.states == AS_RECORDED:
         return f" Played again, every episode goes as it was recorded, {agree}."
-    return f" Played as robosuite's script plays, every episode begins as it was recorded, {agree}."
+    failures = getattr(source, "failures", 0)
+    return (
+        f" Played as robosuite's script plays, every episode begins as it was recorded, {agree}, and "
+        f"{failures or 'none'} of them ends without success."
+    )

@@ -92,6 +92,7 @@ class ReplayedSource:
     Attributes:
         schema: That of the source, with more columns.
         worst: Largest difference yet between a recorded and an observed number.
+        failures: Episodes yet that do not end in success as robosuite's script plays them.
     """
 
     def __init__(self, source: RowSource, mode: str = AS_RECORDED) -> None:
@@ -116,7 +117,7 @@ class ReplayedSource:
                 f"states={AS_ROBOSUITE} plays episodes anew and would have to take all pictures again. Take "
                 f"states={AS_RECORDED}."
             )
-        self.worst = 0.0
+        self.worst, self.failures = 0.0, 0
         self._played: Any = None
         world: Any = self._environment.unwrapped
         self._arena = world._arena  # robosuite's environment, which knows its own observations
@@ -148,6 +149,7 @@ class ReplayedSource:
         model, state = self._model(), self._environment.unwrapped.stored_state().flat
         if self._mode == AS_ROBOSUITE:
             made = self._as_robosuite(seed, model, state, rows.columns[ACTION])
+            self.failures += not made["next.success"][-1]
         else:
             made = self._as_recorded(number, rows, observation)
         specs, columns = self.schema.columns, dict(rows.columns)

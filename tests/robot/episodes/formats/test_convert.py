@@ -203,7 +203,7 @@ def test_every_key_of_the_yaml_is_read():
 
 
 @pytest.mark.slow
-def test_recorded_episodes_become_demonstrations_that_robosuite_plays(tmp_path):
+def test_recorded_episodes_become_demonstrations_that_robosuite_plays(tmp_path, capsys):
     """record -> convert -> robosuite's own script, as a user runs them."""
     from tests.robot.episodes.formats.test_robosuite_replay import played
 
@@ -213,7 +213,9 @@ def test_recorded_episodes_become_demonstrations_that_robosuite_plays(tmp_path):
     assert played(tmp_path) == (2, [])
     source = RobomimicSource(tmp_path / "demo.hdf5")
     assert "robomimic.obs.robot0_eef_pos" in source.schema.extras
+    capsys.readouterr()
     assert convert(episodes, tmp_path / "demo.hdf5", "states=robosuite") == 0
+    assert "none of them ends without success" in capsys.readouterr().out
     assert played(tmp_path, "--use-actions") == (2, [])
 
 
