@@ -100,7 +100,7 @@ def build(config: BuildConfig) -> Written:
             "out.",
             file=sys.stderr,
         )
-    workers = config.workers or len(os.sched_getaffinity(0))
+    workers = config.workers or (len(os.sched_getaffinity(0)) if source.schema.pictures else 1)
     settings = Settings(encoding=config.encoding(), workers=workers, progress=True)
     return write(source, out, settings, {"label": config.label, "plans": source.plans})
 

@@ -127,6 +127,7 @@ def write(
         ArmatureError: An episode cannot be read. What was there stays.
     """
     path, settings = Path(path), settings or Settings()
+    path = path.resolve() if path.is_symlink() else path  # what it points to is replaced, not the link
     layout.check_schema(source.schema, settings.encoding)
     if len(source) == 0:
         raise DatasetError(f"There is no episode to write to {path}; a dataset needs at least one.")

@@ -343,6 +343,16 @@ def test_nothing_foreign_is_replaced(tmp_path):
     assert len(LeRobotSource(tmp_path)) == 1
 
 
+def test_a_link_to_a_dataset_stays_a_link(tmp_path):
+    write(held((3,)), tmp_path / "disk/dataset")
+    (tmp_path / "dataset").symlink_to(tmp_path / "disk/dataset")
+    write(held((3, 4)), tmp_path / "dataset")
+    assert (tmp_path / "dataset").is_symlink()
+    assert len(LeRobotSource(tmp_path / "disk/dataset")) == 2
+    assert sorted(os.listdir(tmp_path)) == ["dataset", "disk"]
+    assert os.listdir(tmp_path / "disk") == ["dataset"]
+
+
 def test_a_dataset_may_be_written_over_the_one_it_was_read_from(tmp_path):
     write(random_dataset().rows(), tmp_path / "dataset")
     write(Dataset.open(tmp_path / "dataset").rows(), tmp_path / "dataset")
