@@ -17,6 +17,7 @@ from robot.episodes.rows import Held
 from robot.errors import ArmatureError, ConfigError, DatasetError
 from robot.specs import ArraySpec
 from tests.robot.episodes.care.whole import FPS, FRONT, STATE, WRIST, episode, schema, source
+from tests.robot.episodes.formats import foreign
 
 PNG = lerobot_writer.Settings(encoding=Encoding(codec="png"))
 
@@ -191,3 +192,23 @@ def test_the_default_split_leaves_no_episode_out(tmp_path):
     counts = {path.name: len(LeRobotSource(path)) for path in (tmp_path / "parts").iterdir()}
     assert counts == {"train": 9, "valid": 1}
     assert LeRobotSource(tmp_path / "parts/train").files.fps == FPS
+
+
+def test_foreign_datasets_are_merged_too(tmp_path):
+    """Their PNGs stay without loss, an episode of two tasks keeps both, and texts and arrays come along."""
+    a = foreign.write(tmp_path / "a", video="", is_many_files=True)
+    b = foreign.write(tmp_path / "b", video="", is_named=False)
+    assert main(["dataset", "merge", f"datasets=[{a},{b}]", f"out={tmp_path / 'both'}", "workers=1"]) == 0
+    found = LeRobotSource(tmp_path / "both")
+    assert found.files.is_ours
+    assert len(found) == 6
+    for number in range(6):
+        rows, expected = found.read(number), foreign.columns(number % 3)
+        for key, column in expected.items():
+            np.testing.assert_array_equal(rows.columns[key].reshape(column.shape), column, key)
+        given = rows.task if isinstance(rows.task, tuple) else (rows.task,) * len(rows)
+        assert list(given) == foreign.tasks(number % 3)
+        for frame, picture in enumerate(rows.pictures[foreign.CAMERA]):
+            np.testing.assert_array_equal(picture, foreign.picture(number % 3, frame))
+    assert sorted(found.files.tasks.values()) == ["lift", "place"]
+    assert not validate(tmp_path / "both").report.errors
