@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,16 +94,17 @@ def encoded(path: Path, memory: Path) -> Encoded:
         return remembered
     found = _read(path)
     if before and before == _signature(path):
-        memory.mkdir(parents=True, exist_ok=True)
         part = kept.with_name(f".{kept.stem[:16]}-{os.getpid()}.part.npz")
         try:
+            memory.mkdir(parents=True, exist_ok=True)
             np.savez(
                 part, allow_pickle=False, time_s=found.time_s, is_key=found.is_key, digests=found.digests,
                 head=np.frombuffer(json.dumps([before, found.head]).encode(), np.uint8),
             )  # fmt: skip
             part.replace(kept)
-        except OSError:
-            part.unlink(missing_ok=True)  # a full disk costs time only: the file is read again
+        except OSError:  # a full disk costs time only: the file is read again
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
     return found
 
 

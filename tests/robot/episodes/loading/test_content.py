@@ -132,6 +132,12 @@ def test_damaged_memory_of_digests_is_made_again(folder, cache):
     assert all(len(path.read_bytes()) > 100 for path in kept)
 
 
+def test_a_cache_that_cannot_be_written_is_told_of(folder, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DatasetError, match=r"cannot be used.*ARMATURE_CACHE="):
+        decode(folder, FrameCache(tmp_path / "file" / "frames"))
+
+
 def test_a_truncated_video_is_told_of(folder, cache):
     (video,) = folder.glob(f"videos/{WRIST}/**/*.mp4")
     os.truncate(video, video.stat().st_size // 2)
