@@ -80,7 +80,9 @@ def of_dataset_folder(path: Path, keys: Sequence[str] | None = None) -> Demonstr
         for number in tqdm(range(len(source)), desc="read", unit="episode", mininterval=0.5, disable=None):
             episode = source.read(number)
             tasks.append(episode.task if isinstance(episode.task, str) else "; ".join(dict.fromkeys(episode.task)))
-            yield str(number), episode.columns
+            said = episode.origin.get("success")
+            known = {} if SUCCESS in episode.columns or said is None else {SUCCESS: np.array([bool(said)])}
+            yield str(number), {**episode.columns, **known}
 
     found = of_rows(source.schema.specs, rows(), keys)
     return replace(found, tasks=tuple(tasks))
@@ -145,9 +147,6 @@ def _columns(path: Path, episode: Episode, label: str) -> dict[str, np.ndarray]:
         found = spans(episode, how)
         if not found:
             raise EpisodeError("its channels have no moment in common.")
-        columns = dict(resample(episode, how, found[0]).columns)
+        return dict(resample(episode, how, found[0]).columns)
     except EpisodeError as error:
         raise EpisodeError(f"{path}: {error}") from error
-    # What was said of the episode later counts, and stands in the result.
-    columns[SUCCESS] = np.append(columns[SUCCESS][:-1], episode.result.success_final)
-    return columns

@@ -15,8 +15,10 @@ from robot.episodes.curation.assessment import assess
 from robot.episodes.curation.demonstrations import of_dataset
 from robot.episodes.episode import Channel, Episode, Event, Header, Result
 from robot.episodes.folder import episode_path
+from robot.episodes.formats import lerobot_writer
 from robot.episodes.log import EpisodeWriter, LogWriter
 from robot.episodes.log_reader import EpisodeReader
+from robot.episodes.rows import Held, Rows, Schema
 from robot.errors import EpisodeError
 from robot.loop import Step
 from robot.specs import ArraySpec
@@ -230,3 +232,11 @@ def test_a_dataset_and_the_episodes_that_it_was_built_of_are_measured_alike(fold
     assert set(theirs.tasks) == {SPECS.task}
     for first, second in zip(ours.actions + ours.states, theirs.actions + theirs.states, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_success_is_known_from_the_origin_where_no_column_says_it(tmp_path):
+    columns = {key: drive(np.random.default_rng(0), frames=6)[key] for key in (STATE, "action")}
+    origins = [{"success": True}, {"success": False}, {}]
+    source = Held(Schema(SPECS), [Rows(columns, {}, "go", origin) for origin in origins])
+    lerobot_writer.write(source, tmp_path / "dataset")
+    np.testing.assert_array_equal(sources.of_dataset_folder(tmp_path / "dataset").success, [1, 0, np.nan])
