@@ -307,6 +307,13 @@ def test_what_a_person_should_look_at_is_warned_of(tmp_path):
     }
 
 
+def test_jumps_that_every_demonstration_has_are_how_it_was_demonstrated(tmp_path):
+    rows = [episode(number, 40, (FRONT,)) for number in range(4)]
+    for number in range(2):
+        rows[number].columns["action"][20, 0] += 30
+    assert {line.split(": ")[1] for line in warned(rows, tmp_path)} == {"range"}
+
+
 def test_shifts_of_frames_are_known_by_their_prints():
     prints = np.stack([fingerprint(picture) for picture in episode(0, 40, (FRONT,)).pictures[FRONT]])
     rng = np.random.default_rng(0)
