@@ -21,7 +21,7 @@ from hardware.cameras.ring import FrameRing
 from hardware.keys import BridgeKeys
 from hardware.shared_memory import SharedMemory
 from hardware.sockets import authenticator, bound
-from robot.bridge.images import QUEUE, Stamp, encode_image
+from robot.bridge.images import SEND_QUEUE, Stamp, encode_image
 from robot.contract import Camera
 from robot.errors import ArmatureError
 from robot.processes import tell
@@ -88,7 +88,7 @@ def _serve(settings: dict[str, Any], is_over: Callable[[], bool]) -> Tally:
     guard = authenticator(context, keys)
     socket = None
     try:
-        socket, endpoint = bound(context, zmq.PUB, settings["address"], keys, QUEUE)
+        socket, endpoint = bound(context, zmq.PUB, settings["address"], keys, SEND_QUEUE)
         camera.open()
         # The first encoding loads the library; a camera is ready when a picture could leave.
         encode_image(camera.read().image, Stamp(0, 0, 0, 0, 0), config.encoding, config.quality)

@@ -19,7 +19,9 @@ ENCODINGS = ("jpeg", "raw")
 MAX_SIDE = 4096
 """Most pixels of a side."""
 QUEUE = 2
-"""Pictures that wait at either end of a camera's socket."""
+"""Pictures that wait for a client that wants the newest."""
+SEND_QUEUE = 8
+"""Pictures that wait at a camera for each client: on a busy machine a shorter queue loses some of a recorder's."""
 _SHAPE = struct.Struct("<HHHH")
 """Height, width, encoding, reserved."""
 
