@@ -192,6 +192,17 @@ def test_nobody_listens_and_nothing_is_kept(bridge: StandIn) -> None:
         assert np.diff(numbers).tolist() == [1] * 49
 
 
+def test_each_listener_hears_all_whoever_comes_or_goes(bridge: StandIn) -> None:
+    with bridge.client() as client, listening(client) as first:
+        numbers = [first.next(FrameType.STATE).sequence for _ in range(20)]
+        with listening(client) as second:
+            numbers += [first.next(FrameType.STATE).sequence for _ in range(20)]
+            others = [second.next(FrameType.STATE).sequence for _ in range(20)]
+        numbers += [first.next(FrameType.STATE).sequence for _ in range(50)]
+    assert np.diff(numbers).tolist() == [1] * 89
+    assert np.diff(others).tolist() == [1] * 19
+
+
 def test_a_listener_that_is_stuck_slows_nobody_down(bridge: StandIn) -> None:
     with bridge.client() as client, listening(client), bridge.client() as other:
         drives(client)
