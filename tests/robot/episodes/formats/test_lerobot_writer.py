@@ -523,6 +523,7 @@ print("done", flush=True)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_writer_killed_at_random_moments_leaves_the_old_dataset_or_the_new_one(tmp_path, workers):
     rng = random.Random(workers)
