@@ -8,8 +8,8 @@ import json
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pool, message_factory, timestamp_pb2  # type: ignore[import-untyped]
-from google.protobuf.descriptor_pb2 import (  # type: ignore[import-untyped]
+from google.protobuf import descriptor_pool, message_factory, timestamp_pb2
+from google.protobuf.descriptor_pb2 import (
     FieldDescriptorProto,
     FileDescriptorProto,
     FileDescriptorSet,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from google.protobuf.descriptor_pb2 import (  # type: ignore[import-untyped]
+from google.protobuf.descriptor_pb2 import (
     FieldDescriptorProto,
     FileDescriptorProto,
     FileDescriptorSet,

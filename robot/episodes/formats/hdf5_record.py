@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
-import h5py  # type: ignore[import-untyped]
+import h5py
 import numpy as np
 
 from robot.episodes.episode import Pictures

@@ -9,7 +9,7 @@ import math
 import zlib
 from typing import Any
 
-import h5py  # type: ignore[import-untyped]
+import h5py
 import numpy as np
 
 from robot.errors import DatasetError

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
 
-import h5py  # type: ignore[import-untyped]
+import h5py
 import numpy as np
 
 from robot.contract import EnvironmentSpecs

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import h5py  # type: ignore[import-untyped]
+import h5py
 import numpy as np
 
 from robot.episodes.formats.hdf5_record import restored
