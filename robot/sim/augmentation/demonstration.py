@@ -42,13 +42,16 @@ def check_specs(specs: EnvironmentSpecs) -> None:
         EpisodeError: Says what is the matter.
     """
     state = specs.observation.get(STATE)
+    if state is None or not set(pose_names("ee")) <= set(state.names):
+        raise EpisodeError(
+            f"Augmentation moves one arm by the pose of its tool, and there is none in {STATE} (ee_x, ...): "
+            f"{', '.join(state.names[:3]) if state else 'it is not observed'} ... Take a task and a robot of one arm."
+        )
     if specs.action_space not in SPACES or specs.action.names[-1:] != ("gripper",):
         raise EpisodeError(
             f"Segments are moved as poses of a tool with a gripper: augmentation acts in {' or '.join(SPACES)}, here "
             f"actions are {specs.action_space} ({', '.join(specs.action.names)}). Record with env.controller=OSC_POSE."
         )
-    if state is None or not set(pose_names("ee")) <= set(state.names):
-        raise EpisodeError(f"Augmentation reads the tool's pose of one arm ({STATE}: ee_x ...), it is not observed.")
 
 
 def trajectory(

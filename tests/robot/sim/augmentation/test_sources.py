@@ -100,7 +100,7 @@ def test_a_world_without_a_tool_to_move_is_refused(tmp_path):
     seen = {STATE: dataclasses.replace(world.specs.observation[STATE], names=tuple(map(str, range(11))))}
     seen[ENVIRONMENT_STATE] = world.specs.observation[ENVIRONMENT_STATE]
     world.specs = dataclasses.replace(world.specs, observation=seen)
-    with pytest.raises(EpisodeError, match="reads the tool's pose of one arm"):
+    with pytest.raises(EpisodeError, match=r"moves one arm by the pose of its tool, .*: 0, 1, 2 \.\.\. Take"):
         sources(tmp_path, world, CUT)
 
 
