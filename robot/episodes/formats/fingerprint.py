@@ -13,8 +13,8 @@ TOLERANCE = 4
 """No element of a print differs by more than this between a picture and what our default video gives back.
 
 Measured on 600 pictures of 128 x 128 with texture, noise and moving shapes: at most 3 (2 in the mean) with the defaults
-of H.264 and HEVC, 6 with those of AV1, and 8 with H.264 at CRF 30; pictures a twentieth of a second apart differed by 7
-in the median. PNG loses nothing.
+of H.264, HEVC and AV1, and 6 with H.264 at CRF 30; pictures a twentieth of a second apart differed by 7 in the median.
+PNG loses nothing.
 """
 
 

@@ -5,10 +5,10 @@ B-frames, and frame k is shown at k / fps exactly. Joining copies packets and co
 frames as rows were given, in their order. Encoders run in one thread, headers say neither time nor versions: equal
 pictures give equal bytes with the same libraries, however many processes encode.
 
-Defaults were chosen by measuring pictures of 128 x 128 with texture and noise: H.264, CRF 21, a keyframe every 4
-frames, preset `veryfast`. That is smaller than LeRobot's AV1 (CRF 30, a keyframe every 2 frames) at a higher PSNR, and
-takes a third of the time to encode; one frame from anywhere needs 2.5 frames decoded on average. What error is left is
-mostly that of halving the resolution of colour, which every usual pixel format does.
+Defaults were chosen by measuring pictures of 128 x 128 with texture and noise: H.264, CRF 22, a keyframe every 3
+frames, preset `veryfast`. That is about as large as LeRobot's AV1 (CRF 30, a keyframe every 2 frames) at a higher PSNR,
+and takes a third of the time to encode; one frame from anywhere needs 2 frames decoded on average. What error is left
+is mostly that of halving the resolution of colour, which every usual pixel format does.
 """
 
 import os
@@ -31,7 +31,7 @@ PNG = "png"
 """Lossless pictures inside Parquet, not video."""
 LIBRARIES = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
 CODECS = (*LIBRARIES, PNG)
-_DEFAULTS = {"h264": (21, 4, "veryfast"), "hevc": (22, 4, "ultrafast"), "av1": (30, 4, "10")}
+_DEFAULTS = {"h264": (22, 3, "veryfast"), "hevc": (22, 3, "ultrafast"), "av1": (30, 3, "10")}
 _MUXER = {"fflags": "+bitexact", "write_btrt": "0"}
 """Else a file names the library that wrote it, and guesses bit rates from where its packets came from."""
 
