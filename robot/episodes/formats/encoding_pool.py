@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,6 +19,8 @@ from robot.episodes.rows import RowSource
 from robot.errors import WorkerError
 
 _PR_SET_PDEATHSIG = 1
+WORTH_S = 6.0
+"""Workers take seconds to begin: less work than this, as the first episode tells, is done without them."""
 AHEAD = 2
 """Episodes that are begun before they are asked for, beyond one for each worker."""
 
@@ -45,6 +48,12 @@ def encoded(job: Job, numbers: Sequence[int], workers: int) -> Generator[Encoded
         OSError: The disk is full.
     """
     workers = min(workers, len(numbers))
+    if workers > 1 and WORTH_S:
+        began = time.monotonic()
+        first = job.run(numbers[0])
+        left_s, numbers = (time.monotonic() - began) * (len(numbers) - 1), numbers[1:]
+        yield first
+        workers = workers if left_s > WORTH_S else 1
     if workers <= 1:
         yield from map(job.run, numbers)
         return

@@ -15,6 +15,7 @@ from robot.contract import EnvironmentSpecs
 from robot.episodes.build import BuildConfig, build, main
 from robot.episodes.dataset import Dataset
 from robot.episodes.episode import Header, Result, topic_of
+from robot.episodes.formats import encoding_pool
 from robot.episodes.formats.lerobot_reader import LeRobotSource
 from robot.episodes.formats.lerobot_writer import Written
 from robot.episodes.log import LogWriter
@@ -283,7 +284,8 @@ def test_a_changed_or_removed_episode_is_noticed(tmp_path):
     assert files(tmp_path / "dataset") == files(tmp_path / "alone")
 
 
-def test_worker_processes_give_the_same_bytes(tmp_path):
+def test_worker_processes_give_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding_pool, "WORTH_S", 0)
     for number in range(3):
         write_timed(tmp_path / f"episodes/episode-{number:06d}.mcap")
     run(tmp_path / "episodes")

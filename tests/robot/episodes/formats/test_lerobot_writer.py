@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from robot.contract import EnvironmentSpecs
 from robot.episodes.dataset import Dataset
+from robot.episodes.formats import encoding_pool, lerobot_writer, video
 from robot.episodes.formats import lerobot_layout as layout
-from robot.episodes.formats import lerobot_writer, video
 from robot.episodes.formats.fingerprint import TOLERANCE, distance, fingerprint
 from robot.episodes.formats.lerobot_reader import LeRobotSource
 from robot.episodes.formats.lerobot_writer import Settings, write
@@ -34,6 +34,11 @@ DATA, EPISODES = "data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/fil
 SMALL = {"data_file_mb": 0.01, "video_file_mb": 0.013, "chunk_files": 2}
 """Limits that make several files of a few episodes."""
 LENGTHS = (20, 7, 30, 1, 44)
+
+
+@pytest.fixture(autouse=True)
+def _workers_at_once(monkeypatch):
+    monkeypatch.setattr(encoding_pool, "WORTH_S", 0)
 
 
 def rows_of(root: Path) -> list[dict]:
@@ -261,6 +266,14 @@ def test_a_damaged_old_dataset_lends_nothing_that_is_damaged(tmp_path, harm):
     assert files(tmp_path / "dataset") == files(tmp_path / "alone")
 
 
+def test_little_work_is_done_without_workers_and_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding_pool, "WORTH_S", 60)
+    monkeypatch.setattr(encoding_pool, "ProcessPoolExecutor", None)
+    write(held((12, 5, 9)), tmp_path / "dataset", Settings(workers=2))
+    write(held((12, 5, 9)), tmp_path / "one")
+    assert files(tmp_path / "dataset") == files(tmp_path / "one")
+
+
 def test_workers_write_the_same_bytes(tmp_path):
     write(held((12, 5, 9)), tmp_path / "one")
     write(held((12, 5, 9)), tmp_path / "two", Settings(workers=2))
@@ -412,11 +425,12 @@ def test_a_worker_that_dies_is_named(tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
-from robot.episodes.formats import lerobot_writer
+from robot.episodes.formats import encoding_pool, lerobot_writer
 from robot.episodes.formats.lerobot_writer import Settings, write
 from robot.errors import ArmatureError
 from tests.robot.episodes.formats.sources import held
 from tests.robot.episodes.formats.test_lerobot_writer import Failing
+encoding_pool.WORTH_S = 0
 {body}
 """
 
