@@ -3,10 +3,10 @@
 Ten episodes of 150 rows with two cameras of 128 x 128: textured surfaces, moving shapes, the noise of a sensor.
 LeRobot runs `LeRobotDataset.create`, `add_frame`, `save_episode` and `finalize` with its default AV1 and with H.264,
 and four threads for each camera that write pictures, as its `record` does; in an environment of its own,
-`.cache/lerobot`, which is made when it is missing. Ours writes what `armature build` writes by default, once with as
-many workers as cores allowed (it starts them if the work is worth it) and once in one process. Starting Python and importing is nobody's, but our workers' counts; a
-frame is a row of both cameras. Pictures are given to both as arrays in a memory map. Rounds alternate; figures are
-medians over them.
+`.cache/lerobot`, which is made when it is missing. Ours writes what `armature build` writes by default, once allowed as
+many workers as there are cores (it starts them where work is worth it), and once in one process. Starting Python and
+importing is nobody's, but our workers' counts; a frame is a row of both cameras. Pictures are given to both as arrays
+in a memory map. Rounds alternate; figures are medians over them.
 
 So that speed is not bought: size, PSNR against what was given, and the time of one frame from anywhere stand beside it.
 A second build, to which one episode was added, is compared with a whole one.

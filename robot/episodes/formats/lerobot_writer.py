@@ -58,7 +58,7 @@ class Settings:
 
     Attributes:
         encoding: Of pictures.
-        workers: Processes that encode, if there is enough to do; 1 encodes in this one. Does not change what is written.
+        workers: Processes that encode, if there is enough to do; 1 encodes in this one. What is written is the same.
         data_file_mb: Rows go to the next file beyond this size, uncompressed.
         video_file_mb: Episodes go to the next video beyond this size.
         chunk_files: Files in a folder.
