@@ -10,25 +10,26 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from robot.config import load
 from robot.contract import EnvironmentSpecs
 from robot.episodes import atomic, folder
-from robot.episodes.collecting import Attempt, Collectors, Demonstration, Job, Setup
+from robot.episodes.collecting import Demonstration, Job, Setup
+from robot.episodes.filling import ALL, KEEPS, SUCCESS, SUMMARY, Filling
 from robot.episodes.log_reader import EpisodeReader
 from robot.episodes.pictures import Encoding
 from robot.errors import ConfigError, EpisodeError, unknown_name
 from robot.sim.config import ENV_SCHEMAS, EnvConfig
 from robot.sim.experts.quality import QUALITIES
 
-SUCCESS, ALL = "success", "all"
 BRIDGE = "bridge"
 """The source that is no world of ours: see `robot.episodes.bridge_recording`."""
 ENV = "env"
 """Name of the note, in an episode's header, of the simulated world that it was recorded in."""
-HOPELESS_FAILURES = 50
-"""Failures in a row after which a recording gives up."""
+WORDS = (
+    "recording",
+    "Look at some with keep=all episodes=5 out=<another folder>, or give the demonstrator more time (env.horizon).",
+)
+"""What the bar says, and what to do where nothing succeeds."""
 
 
 @dataclass(kw_only=True)
@@ -49,8 +50,8 @@ class RecordConfig:
         for key, least in (("episodes", 1), ("seed", 0), ("workers", 1)):
             if getattr(self, key) < least:
                 raise ConfigError(f"{key} is {getattr(self, key)}, expected at least {least}.")
-        if self.keep not in (SUCCESS, ALL):
-            raise unknown_name("choice of keep", self.keep, (SUCCESS, ALL))
+        if self.keep not in KEEPS:
+            raise unknown_name("choice of keep", self.keep, KEEPS)
         Encoding(self.codec)
         if self.source not in SOURCES:
             raise unknown_name("source", self.source, (*SOURCES, BRIDGE))
@@ -120,80 +121,51 @@ def record(config: RecordConfig, setup: Setup) -> Summary:
     out = Path(config.out)
     with folder.locked(out):
         _tidy(out)
-        recording = _Recording(config, out)
+        filling = Filling(out, config.episodes, config.keep)
+        earlier = _Earlier(config, filling)
         begin = time.monotonic()
         try:
-            if recording.is_short:
-                recording.tell_of_other_qualities()
-                recording.run(setup)
+            if filling.is_short:
+                earlier.tell_of_other_qualities()
+                filling.run(_job(config, setup), config.workers, WORDS, earlier.check)
         finally:
             shutil.rmtree(out / folder.ATTEMPTS, ignore_errors=True)
-        return _summarised(out, recording, time.monotonic() - begin)
+        return _summarised(filling, time.monotonic() - begin)
 
 
-class _Recording:
-    """The state of a recording, which is read off the episodes that are already there."""
+def _job(config: RecordConfig, setup: Setup) -> Job:
+    notes, encoding = {ENV: asdict(config.env)}, Encoding(config.codec, fps=max(1, round(config.env.control_hz)))
+    attempts = Path(config.out) / folder.ATTEMPTS
+    return Job(setup, attempts, config.seed, config.source, config.quality, notes, encoding)
 
-    def __init__(self, config: RecordConfig, out: Path) -> None:
-        self._config, self._out = config, out
+
+class _Earlier:
+    """What earlier runs left in the folder, which this one goes on with."""
+
+    def __init__(self, config: RecordConfig, filling: Filling) -> None:
+        self._config, self._filling = config, filling
         self._first: tuple[Path, EnvironmentSpecs] | None = None
         self._qualities: Counter[str] = Counter()
-        self._next_number = folder.next_number(out)
-        self.episodes = self.successes = self.attempts = 0
-        for path in folder.finished(out):
-            self._count(path, EpisodeReader(path))
-            self.episodes += 1
-        for path in folder.discarded(out):  # their attempts were made, and are not made again
-            self._count(path, EpisodeReader(path))
-
-    @property
-    def is_short(self) -> bool:
-        """Whether episodes are still missing."""
-        return self.episodes < self._config.episodes
+        for path in folder.finished(filling.out):
+            self._count(path, is_held=True)
+        for path in folder.discarded(filling.out):  # their attempts were made, and are not made again
+            self._count(path, is_held=False)
 
     def tell_of_other_qualities(self) -> None:
         """Say so where the folder is about to become a mixture, which may be a mistake."""
-        others = {name: count for name, count in self._qualities.items() if name != self._config.quality}
+        quality, out = self._config.quality, self._filling.out
+        others = {name: count for name, count in self._qualities.items() if name != quality}
         if others:
             held = ", ".join(f"{count} of quality {name or '(not said)'}" for name, count in others.items())
-            print(f"{self._out} holds {held}; adding {self._config.quality} ones. Each says its own.", file=sys.stderr)
+            print(f"{out} holds {held}; adding {quality} ones. Each says its own.", file=sys.stderr)
 
-    def run(self, setup: Setup) -> None:
-        """Record what is missing."""
-        config = self._config
-        notes, encoding = {ENV: asdict(config.env)}, Encoding(config.codec, fps=max(1, round(config.env.control_hz)))
-        job = Job(setup, self._out / folder.ATTEMPTS, config.seed, config.source, config.quality, notes, encoding)
-        missing = config.episodes - self.episodes
-        with Collectors(job, min(config.workers, missing)) as collectors:
-            specs = collectors.specs()  # the bar begins when the workers do, for the sake of its ETA
-            if self._first:
-                folder.check_same_specs(*self._first, Path("This recording"), specs)
-            failures = 0
-            with tqdm(total=config.episodes, initial=self.episodes, unit="episode", desc="recording") as bar:
-                for attempt in collectors.attempts(self.attempts):
-                    is_kept = self._settle(attempt)
-                    bar.set_postfix_str(f"success {self.successes}/{self.attempts}", refresh=not is_kept)
-                    bar.update(is_kept)
-                    if not self.is_short:
-                        return
-                    failures = 0 if attempt.success else failures + 1
-                    self._check_hope(failures)
+    def check(self, specs: EnvironmentSpecs) -> None:
+        """Refuse to add episodes that do not belong to those that are there."""
+        if self._first:
+            folder.check_same_specs(*self._first, Path("This recording"), specs)
 
-    def _settle(self, attempt: Attempt) -> bool:
-        """Keep an attempt or drop it."""
-        self.attempts = attempt.number + 1
-        self.successes += attempt.success
-        is_kept = attempt.success or self._config.keep == ALL
-        if is_kept:
-            attempt.path.rename(folder.episode_path(self._out, self._next_number))
-            atomic.fsync(self._out)
-            self._next_number += 1
-            self.episodes += 1
-        else:
-            attempt.path.unlink()
-        return is_kept
-
-    def _count(self, path: Path, reader: EpisodeReader) -> None:
+    def _count(self, path: Path, is_held: bool) -> None:
+        reader = EpisodeReader(path)
         header = reader.header
         if self._first is None:
             self._first = (path, header.specs)
@@ -204,15 +176,7 @@ class _Recording:
                 "Go on with that seed, or choose another folder with out=."
             )
         self._qualities[header.quality] += 1
-        self.successes += reader.outcome.success_final
-        self.attempts = max(self.attempts, header.attempt + 1)
-
-    def _check_hope(self, failures: int) -> None:
-        if failures >= HOPELESS_FAILURES and self._config.keep == SUCCESS:
-            raise EpisodeError(
-                f"The last {failures} attempts all failed. Look at some with keep=all episodes=5 "
-                "out=<another folder>, or give the demonstrator more time (env.horizon)."
-            )
+        self._filling.count(header.attempt, reader.outcome.success_final, is_held)
 
 
 def _tidy(out: Path) -> None:
@@ -228,16 +192,8 @@ def _tidy(out: Path) -> None:
         )
 
 
-def _summarised(out: Path, recording: _Recording, wall_s: float) -> Summary:
-    path = out / "summary.json"
-    before_s = 0.0
-    if path.exists():
-        try:
-            before_s = float(json.loads(path.read_text())["wall_s"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise EpisodeError(f"{path} is damaged ({error!r}). Delete it; the episodes do not need it.") from error
-    summary = Summary(
-        recording.episodes, recording.attempts, recording.successes / recording.attempts, before_s + wall_s
-    )
-    atomic.write_text(path, json.dumps(asdict(summary), indent=2) + "\n")
+def _summarised(filling: Filling, now_s: float) -> Summary:
+    rate = filling.successes / filling.attempts
+    summary = Summary(filling.episodes, filling.attempts, rate, filling.wall_s(now_s))
+    atomic.write_text(filling.out / SUMMARY, json.dumps(asdict(summary), indent=2) + "\n")
     return summary

@@ -10,15 +10,14 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from robot.config import load
-from robot.contract import Environment, EnvironmentSpecs
+from robot.contract import Environment
 from robot.episodes import atomic, folder
-from robot.episodes.collecting import Attempt, Collectors, Job
+from robot.episodes.collecting import Attempt, Job
+from robot.episodes.episode import Header
+from robot.episodes.filling import KEEPS, SUMMARY, Filling
 from robot.episodes.log_reader import EpisodeReader
 from robot.episodes.pictures import Encoding
-from robot.episodes.record import ALL, ENV, HOPELESS_FAILURES, SUCCESS
 from robot.errors import ConfigError, EpisodeError, unknown_name
 from robot.sim.augmentation.attempting import NEAREST, NOTES, RANDOM, Augmenter, Recipe, metric
 from robot.sim.augmentation.guiding import COVERAGE, UNIFORM, Coverage, coverage, judges, scenes
@@ -33,6 +32,12 @@ SOURCE = "augmented"
 """Who acted, as headers say it."""
 
 DECLARED, AUTOMATIC = "declared", "automatic"
+WORDS = (
+    "augmenting",
+    "Look at some with keep=all count=5 out=<another folder>; more or cleaner demonstrations help, and so does more "
+    "time (env.horizon).",
+)
+"""What the bar says, and what to do where nothing succeeds."""
 
 
 @dataclass(kw_only=True)
@@ -78,7 +83,7 @@ _CHOICES = {
     "guide": (COVERAGE, UNIFORM),
     "select": (NEAREST, RANDOM),
     "segments": (DECLARED, AUTOMATIC),
-    "keep": (SUCCESS, ALL),
+    "keep": KEEPS,
 }
 
 
@@ -146,15 +151,17 @@ def augment(config: AugmentConfig, world: World = simulated) -> Summary:
             how = cut_automatically if known is None else partial(cut, declaration=known)
             found = sources(Path(config.episodes), environment, how)
             recipe = _recipe(config, found)
-            run = _Run(config, recipe, out)
+            filling = Filling(out, config.count, config.keep)
+            seeds = _earlier(filling, recipe)
             begin = time.monotonic()
             try:
-                if run.is_short:
-                    run.go(partial(augmenter, world, config.env, found, symmetry, recipe))
+                if filling.is_short:
+                    setup = partial(augmenter, world, config.env, found, symmetry, recipe)
+                    filling.run(_job(config, setup), config.workers, WORDS, note=partial(_note_seed, seeds))
             finally:
                 shutil.rmtree(out / folder.ATTEMPTS, ignore_errors=True)
             wall_s = time.monotonic() - begin
-            return _summarised(out, run, wall_s, _coverages(environment, found, symmetry, run.seeds))
+            return _summarised(filling, wall_s, _coverages(environment, found, symmetry, seeds))
         finally:
             environment.close()
 
@@ -168,86 +175,41 @@ def augmenter(
     return Augmenter(environment, plain, found, symmetry, recipe)
 
 
-class _Run:
-    """The state of an augmentation, which is read off the episodes that are already there."""
+def _job(config: AugmentConfig, setup: "partial[Augmenter]") -> Job:
+    return Job(setup, Path(config.out) / folder.ATTEMPTS, config.seed, SOURCE, "")
 
-    def __init__(self, config: AugmentConfig, recipe: Recipe, out: Path) -> None:
-        self._config, self._recipe, self._out = config, recipe, out
-        self.episodes = self.successes = self.attempts = 0
-        self.seeds: list[int] = []
-        self._first: tuple[Path, EnvironmentSpecs] | None = None
-        for path in folder.finished(out):
-            self._count(path, EpisodeReader(path), is_held=True)
-        for path in folder.discarded(out):
-            self._count(path, EpisodeReader(path), is_held=False)
 
-    @property
-    def is_short(self) -> bool:
-        """Whether episodes are still missing."""
-        return self.episodes < self._config.count
+def _earlier(filling: Filling, recipe: Recipe) -> list[int]:
+    """Take into account what earlier runs left in the folder; the seeds of scenes in which they succeeded."""
+    seeds = []
+    for is_held, paths in ((True, folder.finished(filling.out)), (False, folder.discarded(filling.out))):
+        for path in paths:
+            reader = EpisodeReader(path)
+            _check_recipe(path, reader.header, recipe)
+            filling.count(reader.header.attempt, reader.outcome.success_final, is_held)
+            if is_held and reader.result.success_final:
+                seeds.append(reader.header.seed)
+    return seeds
 
-    def go(self, setup: "partial[Augmenter]") -> None:
-        """Make what is missing."""
-        config, failures = self._config, 0
-        notes, encoding = {ENV: asdict(config.env)}, Encoding(config.codec, fps=max(1, round(config.env.control_hz)))
-        job = Job(setup, self._out / folder.ATTEMPTS, config.seed, SOURCE, "", notes, encoding)
-        with Collectors(job, min(config.workers, config.count - self.episodes)) as collectors:
-            specs = collectors.specs()  # the bar begins when the workers do, for the sake of its ETA
-            if self._first:
-                folder.check_same_specs(*self._first, Path("This augmentation"), specs)
-            with tqdm(total=config.count, initial=self.episodes, unit="episode", desc="augmenting") as bar:
-                for attempt in collectors.attempts(self.attempts):
-                    is_kept = self._settle(attempt)
-                    bar.set_postfix_str(f"success {self.successes}/{self.attempts}", refresh=not is_kept)
-                    bar.update(is_kept)
-                    if not self.is_short:
-                        return
-                    failures = 0 if attempt.success else failures + 1
-                    self._check_hope(failures)
 
-    def _settle(self, attempt: Attempt) -> bool:
-        """Keep an attempt or drop it."""
-        self.attempts = attempt.number + 1
-        self.successes += attempt.success
-        if attempt.success:
-            self.seeds.append(EpisodeReader(attempt.path).header.seed)
-        is_kept = attempt.success or self._config.keep == ALL
-        if is_kept:
-            attempt.path.rename(folder.episode_path(self._out, folder.next_number(self._out)))
-            atomic.fsync(self._out)
-            self.episodes += 1
-        else:
-            attempt.path.unlink()
-        return is_kept
+def _note_seed(seeds: list[int], attempt: Attempt) -> None:
+    if attempt.success:
+        seeds.append(EpisodeReader(attempt.path).header.seed)
 
-    def _count(self, path: Path, reader: EpisodeReader, is_held: bool) -> None:
-        header = reader.header
-        notes = header.notes.get(NOTES)
-        if notes is None:
-            raise EpisodeError(
-                f"{path} was not made by augmentation (source {header.source}). New episodes go into a folder of their "
-                "own: choose another with out=."
-            )
-        wanted, got = asdict(self._recipe), notes["recipe"]
-        differing = [f"{key} was {got.get(key)}, now {wanted[key]}" for key in wanted if got.get(key) != wanted[key]]
-        if differing:
-            raise EpisodeError(
-                f"{path} was made otherwise: {'; '.join(differing)}. Go on as it began, or choose another folder with "
-                "out=."
-            )
-        self._first = self._first or (path, header.specs)
-        self.attempts = max(self.attempts, header.attempt + 1)
-        self.successes += reader.result.success_final
-        self.episodes += is_held
-        if is_held and reader.result.success_final:
-            self.seeds.append(header.seed)
 
-    def _check_hope(self, failures: int) -> None:
-        if failures >= HOPELESS_FAILURES and self._config.keep == SUCCESS:
-            raise EpisodeError(
-                f"The last {failures} attempts all failed. Look at some with keep=all count=5 out=<another folder>; "
-                "more or cleaner demonstrations help, and so does more time (env.horizon)."
-            )
+def _check_recipe(path: Path, header: Header, recipe: Recipe) -> None:
+    notes = header.notes.get(NOTES)
+    if notes is None:
+        raise EpisodeError(
+            f"{path} was not made by augmentation (source {header.source}). New episodes go into a folder of their "
+            "own: choose another with out=."
+        )
+    wanted, got = asdict(recipe), notes["recipe"]
+    differing = [f"{key} was {got.get(key)}, now {wanted[key]}" for key in wanted if got.get(key) != wanted[key]]
+    if differing:
+        raise EpisodeError(
+            f"{path} was made otherwise: {'; '.join(differing)}. Go on as it began, or choose another folder with out=."
+        )
 
 
 def _blind(env: EnvConfig) -> EnvConfig:
@@ -271,13 +233,8 @@ def _coverages(
     return coverage(measure, judged, shown), coverage(measure, judged, [*shown, *new])
 
 
-def _summarised(out: Path, run: _Run, wall_s: float, coverages: tuple[Coverage, Coverage]) -> Summary:
-    path, before_s = out / "summary.json", 0.0
-    if path.exists():
-        try:
-            before_s = float(json.loads(path.read_text())["wall_s"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise EpisodeError(f"{path} is damaged ({error!r}). Delete it; the episodes do not need it.") from error
-    summary = Summary(run.episodes, run.attempts, run.successes / run.attempts, before_s + wall_s, *coverages)
-    atomic.write_text(path, json.dumps(asdict(summary), indent=2) + "\n")
+def _summarised(filling: Filling, now_s: float, coverages: tuple[Coverage, Coverage]) -> Summary:
+    rate = filling.successes / filling.attempts
+    summary = Summary(filling.episodes, filling.attempts, rate, filling.wall_s(now_s), *coverages)
+    atomic.write_text(filling.out / SUMMARY, json.dumps(asdict(summary), indent=2) + "\n")
     return summary
