@@ -150,6 +150,6 @@ def _vector(spec: ArraySpec) -> ArraySpec:
     if len(spec.shape) != 1:
         raise ConfigError(
             f"Observation {spec.key!r} has shape {spec.shape}; the heads read vectors only. "
-            "Train on a dataset whose observations are all vectors."
+            "Choose those with observations=[observation.state,...]."
         )
     return spec

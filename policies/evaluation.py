@@ -185,7 +185,7 @@ class _Stage:
 
 def check_same_world(folder: Path, expected: EnvironmentSpecs, got: EnvironmentSpecs) -> None:
     """Raise `CheckpointError` where a policy of `expected` would not understand the world `got`."""
-    lines = expected.difference(got)
+    lines = expected.unmet(got)
     if lines:
         raise CheckpointError(
             f"{folder} was trained in another world than this one: {'; '.join(lines)}. "

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -39,6 +39,7 @@ class TrainConfig:
         task: Names the default folders.
         dataset: Folder of a dataset; or a list of folders, which count by their frames; or the share of samples by
             folder.
+        observations: Keys of what the policy sees; empty: all.
         out: Folder of the run; `runs/<task>/<policy>` if None.
         steps: Training steps; the learning rate falls to zero at the last one.
         batch_size: Windows in a batch.
@@ -59,6 +60,7 @@ class TrainConfig:
     policy: HeadConfig = MISSING
     task: str = "lift"
     dataset: Any = MISSING
+    observations: list[str] = field(default_factory=list)
     out: str | None = None
     steps: int = 2000
     batch_size: int = 64
@@ -153,7 +155,7 @@ def opened(config: TrainConfig) -> Mixture:
     """The datasets that a config names, with its weights.
 
     Raises:
-        ConfigError: `dataset` is neither a folder nor folders.
+        ConfigError: `dataset` is neither a folder nor folders, or an observation does not exist.
         DatasetError: A folder holds no dataset, datasets do not mix, or nothing says which episodes are better.
     """
     named, sampler = config.dataset, config.how_to_sample()
@@ -165,6 +167,8 @@ def opened(config: TrainConfig) -> Mixture:
             "samples by folder (dataset={data/a:0.7,data/b:0.3})."
         )
     datasets = {name: Dataset.open(name) for name in named}
+    if config.observations:
+        datasets = {name: dataset.showing(config.observations) for name, dataset in datasets.items()}
     shares = named if isinstance(named, dict) else {name: len(dataset) for name, dataset in datasets.items()}
     for name, share in shares.items():
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:

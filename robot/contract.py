@@ -5,7 +5,7 @@ for each; every implementation, fakes included, runs it.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -94,6 +94,11 @@ class EnvironmentSpecs:
             if want != have:
                 lines.append(f"{field} is {have}, expected {want}")
         return lines
+
+    def unmet(self, got: "EnvironmentSpecs") -> list[str]:
+        """What keeps `got` from serving a policy of these; observations beyond its needs do not count."""
+        needed = {key: spec for key, spec in got.observation.items() if key in self.observation}
+        return self.difference(replace(got, observation=needed))
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
 """What a bridge and its clients agree on at hello: specs, limits, ports, and the layout of the state frame."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from typing import Any
@@ -225,7 +225,7 @@ class BridgeSchema:
         Raises:
             BridgeError: Robot, observation, action, period or model differ; one line for each difference.
         """
-        lines = environment_difference(expected, self.arm.environment)
+        lines = expected.unmet(self.arm.environment)
         if model_hash and model_hash != self.arm.model_hash:
             lines.append(f"model of the arm is {self.arm.model_hash[:12]}, expected {model_hash[:12]}")
         if lines:
@@ -235,9 +235,3 @@ class BridgeSchema:
 def _endpoints(data: Mapping[str, Any]) -> dict[str, str]:
     needed = {name: str(data[name]) for name in ("control", "command", "state", "estop")}
     return needed | {name: str(data[name]) for name in ("journal",) if name in data}
-
-
-def environment_difference(expected: EnvironmentSpecs, got: EnvironmentSpecs) -> list[str]:
-    """What separates two environments, a readable line each; what one gives beyond the other's needs does not count."""
-    needed = {key: spec for key, spec in got.observation.items() if key in expected.observation}
-    return expected.difference(replace(got, observation=needed))

@@ -12,7 +12,7 @@ from robot.episodes.episode_source import ALL, SUCCESS, EpisodeSource
 from robot.episodes.formats.lerobot_layout import ARMATURE
 from robot.episodes.formats.lerobot_writer import Settings, Written, write
 from robot.episodes.formats.video import Encoding
-from robot.episodes.resample import MaxSkew, Resampling
+from robot.episodes.resample import AUTO, MaxSkew, Resampling
 from robot.errors import ConfigError, unknown_name
 
 
@@ -22,7 +22,7 @@ class BuildConfig:
 
     episodes: Any
     out: str
-    label: str = "device"
+    label: str = AUTO
     fps: int = 0
     align: str = "previous"
     compensate_latency: bool = False
@@ -102,7 +102,7 @@ def build(config: BuildConfig) -> Written:
         )
     workers = config.workers or (len(os.sched_getaffinity(0)) if source.schema.pictures else 1)
     settings = Settings(encoding=config.encoding(), workers=workers, progress=True)
-    return write(source, out, settings, {"label": config.label, "plans": source.plans})
+    return write(source, out, settings, {"label": source.label, "plans": source.plans})
 
 
 def _known_plans(out: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Pictures stay in their files: `Dataset.source` gives them, an episode at a time.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,9 +14,10 @@ import numpy as np
 
 from robot.contract import EnvironmentSpecs
 from robot.episodes import statistics
+from robot.episodes.episode import is_picture
 from robot.episodes.rows import ACTION, Held, Rows, RowSource, Schema
 from robot.episodes.statistics import Statistics
-from robot.errors import DatasetError
+from robot.errors import DatasetError, unknown_name
 from robot.specs import ArraySpec, Specs
 
 REWARD = "next.reward"
@@ -90,7 +91,7 @@ class Dataset:
             digest.update(np.ascontiguousarray(column).data)
         if len(self.tasks) > 1:
             digest.update(json.dumps(self.tasks).encode() + self.task_index.astype("<i8").tobytes())
-        if self.source is not None and self.source.schema.pictures:
+        if self.source is not None and any(map(is_picture, self.specs.observation.values())):
             for number in range(len(self.source)):
                 digest.update(self.source.identity(number).encode())
         return digest.hexdigest()
@@ -144,6 +145,21 @@ class Dataset:
             for begin, end in zip(self.episode_starts, self.episode_starts + self.episode_lengths, strict=True)
         ]
         return Held(Schema(self.specs, extras), episodes)
+
+    def showing(self, observations: Sequence[str]) -> "Dataset":
+        """The same frames with only some of the observations, for a policy that sees no others.
+
+        Raises:
+            UnknownNameError: The dataset has no observation of this key.
+        """
+        known = self.specs.observation
+        for key in observations:
+            if key not in known:
+                raise unknown_name("observation", key, known)
+        hidden = known.keys() - set(observations)
+        specs = replace(self.specs, observation={key: spec for key, spec in known.items() if key not in hidden})
+        columns = {key: column for key, column in self.columns.items() if key not in hidden}
+        return replace(self, specs=specs, columns=columns)
 
     def _task(self, begin: int, end: int) -> str | tuple[str, ...]:
         texts = tuple(self.tasks[number] for number in self.task_index[begin:end])

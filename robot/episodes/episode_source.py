@@ -11,9 +11,9 @@ from typing import Any
 from tqdm import tqdm
 
 from robot.episodes import folder
-from robot.episodes.episode import ACTIONS, STEPS, Header, action_topic
+from robot.episodes.episode import ACTIONS, COMMANDED, DEVICE, STEPS, Header, action_topic
 from robot.episodes.log_reader import EpisodeReader
-from robot.episodes.resample import Resampling, Span, resample, schema, spans
+from robot.episodes.resample import AUTO, Resampling, Span, resample, schema, spans
 from robot.episodes.rows import Rows, Schema
 from robot.errors import EpisodeError
 
@@ -70,7 +70,8 @@ class EpisodeSource:
 
         Args:
             folders: Of episodes of one robot and with equal specs; tasks may differ.
-            how: How they become rows.
+            how: How they become rows. The label `auto` is what a device asked for where every episode says it, else
+                what was commanded.
             keep: `success` leaves out what ended without it.
             min_rows: Shorter episodes are left out.
             known: `plans` of an older source.
@@ -78,7 +79,7 @@ class EpisodeSource:
         Raises:
             EpisodeError: There is no episode, none is left, one is damaged, or they do not belong together.
         """
-        self._how, self._min_rows, self._keep = how or Resampling(), max(1, min_rows), keep
+        self._min_rows, self._keep = max(1, min_rows), keep
         paths = [(Path(one), path) for one in folders for path in folder.finished(Path(one))]
         for one in folders:
             _note_what_is_not_used(Path(one))
@@ -89,7 +90,9 @@ class EpisodeSource:
             )
         readers = [EpisodeReader(path) for _, path in paths]
         headers = [reader.header for reader in readers]
+        self._how = _labelled(how or Resampling(), readers)
         _check_alike([path for _, path in paths], headers)
+        self.label = self._how.label
         self.schema = self._schema(headers)
         self.plans: dict[str, Any] = {}
         self.failures = 0
@@ -188,6 +191,15 @@ class EpisodeSource:
         if len(found) > 1 or not found[-1].is_last:
             return f"is cut at its gaps into {used} episodes."
         return ""
+
+
+def _labelled(how: Resampling, readers: Sequence[EpisodeReader]) -> Resampling:
+    if how.label != AUTO:
+        return how
+    is_told = all(reader.counts.get(action_topic(DEVICE)) for reader in readers)
+    if not is_told:
+        print(f"Not every episode says what a device asked for: actions are what was {COMMANDED}.", file=sys.stderr)
+    return replace(how, label=DEVICE if is_told else COMMANDED)
 
 
 def _check_alike(paths: list[Path], headers: list[Header]) -> None:

@@ -45,6 +45,7 @@ from robot.episodes.rows import ACTION, Rows, Schema
 from robot.errors import ConfigError, DatasetError, EpisodeError, unknown_name
 from robot.specs import ArraySpec, Specs
 
+AUTO = "auto"
 PREVIOUS, NEAREST = "previous", "nearest"
 REFUSE, SPLIT, KEEP = "refuse", "split", "keep"
 OUTCOMES = {f"next.{name}": "float32" if name == "reward" else "bool" for name in STEP_FIELDS}
@@ -75,7 +76,7 @@ class Resampling:
     """How an episode becomes rows.
 
     Attributes:
-        label: Which action: `device`, `commanded` or `applied`.
+        label: Which action: `device`, `commanded` or `applied`; `auto` leaves it to `EpisodeSource`.
         fps: Rows per second; 0: the rate of the specs.
         align: `previous` or `nearest`.
         compensate_latency: Whether pictures are of the moment that their camera's `latency_s` says.
@@ -96,7 +97,7 @@ class Resampling:
 
     def __post_init__(self) -> None:
         for kind, got, known in (
-            ("label", self.label, ACTIONS),
+            ("label", self.label, (*ACTIONS, AUTO)),
             ("align", self.align, (PREVIOUS, NEAREST)),
             ("gaps", self.gaps, (REFUSE, SPLIT, KEEP)),
         ):

@@ -184,3 +184,20 @@ def test_pictures_that_no_head_reads_are_refused_before_they_are_decoded(
     with pytest.raises(ConfigError, match=r"observation.images.front.*heads read vectors only"):
         train(train_config(tmp_path / "run"), picture_dataset(), lambda: False)
     assert not (tmp_path / "frames").exists()
+
+
+def test_a_policy_may_see_less_than_the_dataset_has(tmp_path: Path, capsys: Any) -> None:
+    write(picture_dataset().rows(), tmp_path / "data")
+    vectors = [key for key in picture_dataset().specs.observation if key not in (FRONT, WRIST)]
+    small = ["policy.down_dims=[16,32]", "policy.horizon=8", "batch_size=16", "steps=2", f"dataset={tmp_path / 'data'}"]
+    with pytest.raises(ConfigError, match=r"observations=\[observation.state"):
+        main([*small, f"out={tmp_path / 'all'}"])
+    assert (
+        main([*small, f"observations={[str(key) for key in vectors]}".replace("'", ""), f"out={tmp_path / 'some'}"])
+        == 0
+    )
+    seen = checkpoint.describe(checkpoint.all_of(tmp_path / "some")[-1]).specs
+    assert list(seen.observation) == vectors
+    assert seen.unmet(picture_dataset().specs) == []
+    with pytest.raises(UnknownNameError, match=r"observation\.stat"):
+        main([*small, "observations=[observation.stat]", f"out={tmp_path / 'none'}"])

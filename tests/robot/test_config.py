@@ -18,6 +18,7 @@ class Small:
     workers: int
     quality: str
     keep: str
+    codec: str
     out: str
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot.episodes.episode import DEVICE
 from robot.episodes.formats import rlds_shards
 from robot.episodes.formats.given import Given
 from robot.episodes.rows import RowSource
@@ -70,7 +69,8 @@ def open_source(path: Path, given: Given, name: str, label: str = AUTO) -> Opene
         path: Of any of the formats.
         given: What the files do not say themselves.
         name: Of the format.
-        label: Which recorded action is learnt, for `episodes`: `device`, `commanded`, `applied`; `auto` is `device`.
+        label: Which recorded action is learnt, for `episodes`: `device`, `commanded`, `applied` or
+            `auto` (see `EpisodeSource`).
 
     Raises:
         ConfigError: The format says itself what was given.
@@ -113,7 +113,7 @@ def _episodes(path: Path, given: Given, label: str) -> Opened:
         raise ConfigError(f"{path} says its state itself; leave state out.")
     if given.fps != round(given.fps):
         raise ConfigError(f"fps is {given.fps:g}, expected a whole number for recorded episodes.")
-    how = Resampling(label=DEVICE if label == AUTO else label, fps=round(given.fps))
+    how = Resampling(label=label, fps=round(given.fps))
     return Opened(EpisodeSource([path], how), EPISODES, [], {})
 
 

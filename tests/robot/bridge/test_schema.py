@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robot.bridge.schema import INDEX, STATUS, WORDS, BridgeSchema, Outcome, environment_difference, state_layout
+from robot.bridge.schema import INDEX, STATUS, WORDS, BridgeSchema, Outcome, state_layout
 from robot.contract import ArmSpecs, EnvironmentSpecs
 from robot.control.action_spaces import ee_delta, ee_pose
 from robot.control.limits import PoseLimits
@@ -77,8 +77,8 @@ def test_a_bridge_may_give_more_than_a_policy_wants() -> None:
     wanted = schema().arm.environment
     extra = {**wanted.observation, "observation.more": ArraySpec("observation.more", (1,))}
     given = replace(wanted, observation=extra, task="in other words")
-    assert environment_difference(wanted, given) == []
-    assert environment_difference(given, wanted) == ["observation.more: missing"]
+    assert wanted.unmet(given) == []
+    assert given.unmet(wanted) == ["observation.more: missing"]
 
 
 def test_every_outcome_has_words() -> None:

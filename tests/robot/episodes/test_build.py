@@ -66,7 +66,9 @@ def number_of(frame: np.ndarray) -> int:
     return int(frame.mean(axis=(0, 2)).reshape(32, 2).mean(axis=1).argmax())
 
 
-def write_timed(path: Path, seconds: float = 1.5, dropped: tuple[int, ...] = (), success: bool = True, **specs) -> None:
+def write_timed(
+    path: Path, seconds: float = 1.5, dropped: tuple[int, ...] = (), success: bool = True, stage="device", **specs
+) -> None:
     """State at 100 Hz, pictures and commands at 10 Hz, the latter 3 ms after the former; values are numbers."""
     cameras = {FRONT: {"intrinsics": [[50, 0, 32], [0, 50, 24], [0, 0, 1]], "latency_s": 0.02}}
     header = Header(seeing_specs(**specs), "leader", "time", cameras=cameras, notes={"arm": "fake"})
@@ -77,7 +79,7 @@ def write_timed(path: Path, seconds: float = 1.5, dropped: tuple[int, ...] = (),
             if number % 10 == 0:
                 if number // 10 not in dropped:
                     log.picture(topic_of(FRONT), t_ns, picture(number // 10))
-                log.vector("/action/device", t_ns + 3 * MS, np.array([number // 10], np.float32))
+                log.vector(f"/action/{stage}", t_ns + 3 * MS, np.array([number // 10], np.float32))
         log.finish(Result(0, success, success, success, not success))
 
 
@@ -110,6 +112,19 @@ def test_the_label_can_be_what_was_sent(episodes):
         run(episodes, label="applied")
     with pytest.raises(UnknownNameError, match="Unknown label 'intended'"):
         run(episodes, label="intended")
+
+
+def test_actions_are_what_was_commanded_where_no_device_asked(tmp_path, capsys):
+    write_timed(tmp_path / "a/episode-000000.mcap")
+    write_timed(tmp_path / "a/episode-000001.mcap", stage="commanded")
+    with pytest.raises(EpisodeError, match=r"episode-000000\.mcap has no action 'commanded'"):
+        run(tmp_path / "a")
+    assert "Not every episode says what a device asked for" in capsys.readouterr().err
+    (tmp_path / "a/episode-000000.mcap").unlink()
+    run(tmp_path / "a")
+    armature = json.loads((tmp_path / "dataset/meta/armature.json").read_text())
+    assert armature["build"]["label"] == "commanded"
+    assert Dataset.open(tmp_path / "dataset").columns["action"][:3].ravel().tolist() == [0, 1, 2]
 
 
 def test_equal_episodes_give_equal_bytes(episodes):
