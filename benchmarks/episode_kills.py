@@ -205,14 +205,14 @@ def main(kills: int = KILLS, episode_s: float = EPISODE_S) -> None:
     tally = run(kills, episode_s)
     for line in tally.broken:
         print(line, file=sys.stderr)
-    emit("episodes: recorders killed", kills, "kills", "more")
-    emit("episodes: finished episodes intact after kill -9", tally.finished, "episodes", "more")
-    emit("episodes: running episodes recovered after kill -9", tally.recovered, "episodes", "more")
-    emit("episodes: running episodes without a chunk yet", tally.too_young, "episodes", "less")
-    emit("episodes: damaged by kill -9", len(tally.broken), "episodes", "less")
+    emit("episodes: recorders killed", kills, "kills", "higher")
+    emit("episodes: finished episodes intact after kill -9", tally.finished, "episodes", "higher")
+    emit("episodes: running episodes recovered after kill -9", tally.recovered, "episodes", "higher")
+    emit("episodes: running episodes without a chunk yet", tally.too_young, "episodes", "lower")
+    emit("episodes: damaged by kill -9", len(tally.broken), "episodes", "lower")
     worst_s, median_s = max(tally.lost_s), statistics.median(tally.lost_s)
-    emit("episodes: worst loss by kill -9", worst_s, "s", "less", against="half a second", other=BAR_S)
-    emit("episodes: median loss by kill -9", median_s, "s", "less", against="half a second", other=BAR_S)
+    emit("episodes: worst loss by kill -9", worst_s, "s", "lower", against="half a second", other=BAR_S)
+    emit("episodes: median loss by kill -9", median_s, "s", "lower", against="half a second", other=BAR_S)
     if tally.broken or worst_s > BAR_S:
         sys.exit(1)
 

@@ -164,19 +164,35 @@ def _check_profile(path: Path, profile: str) -> None:
         )
 
 
+def is_cut_short(path: Path) -> bool:
+    """Whether a file begins like an MCAP file and has no end.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    begin, end, size = _ends(path)
+    return begin == MAGIC and (size < 2 * len(MAGIC) or end != MAGIC)
+
+
+def _ends(path: Path) -> tuple[bytes, bytes, int]:
+    """The first bytes, the last ones, and the size."""
+    with path.open("rb") as file:
+        begin = file.read(len(MAGIC))
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - len(MAGIC)))
+        return begin, file.read(), size
+
+
 def _check_ends(path: Path) -> None:
     """A complete MCAP file begins and ends with its magic bytes."""
     try:
-        with path.open("rb") as file:
-            begin = file.read(len(MAGIC))
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - len(MAGIC)))
-            end = file.read()
+        begin, _, _ = _ends(path)
+        cut_short = is_cut_short(path)
     except OSError as error:
         raise EpisodeError(f"{path} cannot be read: {error.strerror}.") from error
     if begin != MAGIC:
         raise EpisodeError(f"{path} is not an MCAP file. Move it out of the folder.")
-    if size < 2 * len(MAGIC) or end != MAGIC:
+    if cut_short:
         raise EpisodeError(
             f"{path} was cut short: it has no end, so its recorder was interrupted or the copy is incomplete. "
             f"Make an episode of what is there with `armature episodes recover episodes={path.parent}`."

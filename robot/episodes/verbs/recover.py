@@ -1,4 +1,4 @@
-"""`armature episodes recover`: make episodes of what killed recorders left in a folder."""
+"""`armature episodes recover`: make episodes of what killed recorders left in a folder, and of what was cut short."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from robot.config import load
 from robot.episodes import folder
 from robot.episodes.episode import STEPS
-from robot.episodes.log_reader import EpisodeReader
+from robot.episodes.log_reader import EpisodeReader, is_cut_short
 from robot.episodes.recover import RECOVERED, recover
 from robot.episodes.verbs.choosing import require_folder
 from robot.errors import EpisodeError
@@ -26,7 +26,8 @@ def main(overrides: list[str]) -> int:
     where = require_folder(config.episodes)
     stays = False
     with folder.locked(where):  # whoever records now is not interrupted
-        parts = folder.interrupted(where)
+        cut_short = [path for path in folder.finished(where) if is_cut_short(path)]  # by a disk, or while copied
+        parts = [*folder.interrupted(where), *(path.rename(f"{path}.part") for path in cut_short)]
         for part in parts:
             stays |= not _brought_back(part, config.delete)
     if not parts:

@@ -132,6 +132,17 @@ def test_recover_makes_episodes_or_says_why_not(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["episode-000000.mcap"]
 
 
+def test_recover_takes_episodes_that_were_cut_short(episodes, capsys):
+    path = episodes / "episode-000001.mcap"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "was cut short" in run(capsys, "list", f"episodes={episodes}", code=1)
+    assert "episode-000001.mcap: 5 steps" in run(capsys, "recover", f"episodes={episodes}")
+    assert EpisodeReader(path).result.steps == 5
+    path.write_bytes(path.read_bytes()[:40])
+    assert "holds no" in run(capsys, "recover", f"episodes={episodes}", code=1)
+    assert path.with_name(f"{path.name}.part").stat().st_size == 40
+
+
 def test_recover_leaves_a_running_recorder_alone(tmp_path, capsys):
     interrupted_steps(tmp_path)
     with folder.locked(tmp_path):
