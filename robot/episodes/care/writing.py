@@ -42,9 +42,15 @@ def settings(sources: list[LeRobotSource], codec: str, workers: int) -> Settings
 
 def note_on_pictures(sources: list[LeRobotSource], kept: Encoding) -> str:
     """What happens to pictures, as a sentence; empty where there are none or nothing is lost."""
-    if not any(source.schema.pictures for source in sources) or not kept.is_video:
+    changed = [source for source in sources if source.schema.pictures and not _is_kept(source, kept)]
+    if not changed or not kept.is_video:
         return ""
     return f"Pictures are decoded and encoded again as {kept.codec}, which loses a little; codec=png loses nothing."
+
+
+def _is_kept(source: LeRobotSource, kept: Encoding) -> bool:
+    """Whether videos are copied packet by packet (see `formats.lerobot_notes`)."""
+    return source.files.armature.get("encoding") == kept.resolved()
 
 
 def check_free(path: Path, sources: list[Path]) -> None:

@@ -16,6 +16,7 @@ from robot.episodes.formats import video
 from robot.episodes.formats.fingerprint import SIZE, fingerprint
 from robot.episodes.formats.image_statistics import Histogram, sampled_frames
 from robot.episodes.formats.lerobot_layout import is_text
+from robot.episodes.formats.lerobot_pictures import OurSpan
 from robot.episodes.formats.video import Encoding
 from robot.episodes.rows import Rows, RowSource, Schema
 from robot.errors import DatasetError
@@ -81,7 +82,11 @@ def encode(source: RowSource, number: int, encoding: Encoding, fps: int, folder:
         pictures = {}
         for camera, (key, spec) in enumerate(source.schema.pictures.items()):
             path = folder / f"{number:06d}-{camera}.{'mp4' if encoding.is_video else 'png'}"
-            pictures[key] = _pictures(_each(spec, rows), len(rows), path, encoding, fps)
+            given = rows.pictures.get(key)
+            if isinstance(given, OurSpan) and _can_be_copied(given, spec, len(rows), encoding, fps):
+                pictures[key] = _copied(given, path, fps)
+            else:
+                pictures[key] = _pictures(_each(spec, rows), len(rows), path, encoding, fps)
     except DatasetError as error:
         raise DatasetError(f"Episode {number} ({_name(rows)}): {error}") from error
     return Encoded(columns, tasks, rows.origin, rows.subsets, pictures)
@@ -140,6 +145,19 @@ def _each(spec: ArraySpec, rows: Rows) -> Iterator[np.ndarray]:
     if count != len(rows):
         more = "more" if count > len(rows) else str(count)
         raise DatasetError(f"{spec.key!r} has {more} pictures for {len(rows)} rows.")
+
+
+def _can_be_copied(given: OurSpan, spec: ArraySpec, count: int, encoding: Encoding, fps: int) -> bool:
+    """Whether frames are kept elsewhere already as they are to be kept here."""
+    is_alike = dict(given.encoding) == encoding.resolved() and (given.fps, given.shape) == (fps, spec.shape)
+    return is_alike and len(given) == count
+
+
+def _copied(given: OurSpan, path: Path, fps: int) -> Pictures:
+    with video.Joined(path, fps) as sink:
+        sink.append(given.path, given.first, len(given))
+    prints, histogram = given.noted()
+    return Pictures(path, path.stat().st_size, prints, histogram)
 
 
 def _pictures(frames: Iterable[np.ndarray], count: int, path: Path, encoding: Encoding, fps: int) -> Pictures:

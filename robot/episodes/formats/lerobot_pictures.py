@@ -3,19 +3,24 @@
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 from av.container import InputContainer
 
+from robot.episodes.formats.image_statistics import Histogram
 from robot.episodes.formats.lerobot_files import again, first_line, root_of
 from robot.errors import DatasetError
 
 _PNG, _CHUNK = b"\x89PNG\r\n\x1a\n", struct.Struct(">I4s")
 _THREADS = 4  # of one decoder; loaders decode in several processes
+
+Noted = tuple[np.ndarray, Histogram]
+"""Fingerprints of an episode's pictures, uint8, shape (T, 64), and the histogram of those that were sampled."""
 
 
 class VideoSpan:
@@ -27,7 +32,7 @@ class VideoSpan:
 
     def __init__(self, path: Path, start_s: float, length: int, fps: float, shape: tuple[int, ...]) -> None:
         self.path, self.start_s, self.fps = path, start_s, fps
-        self._length, self._shape = length, shape
+        self._length, self.shape = length, shape
 
     def __len__(self) -> int:
         return self._length
@@ -59,8 +64,8 @@ class VideoSpan:
                     f"{got}. {self._again()}"
                 )
             picture = frame.to_ndarray(format="rgb24")
-            if picture.shape != self._shape:
-                raise DatasetError(f"{self.path} has frames of shape {picture.shape}, expected {self._shape}.")
+            if picture.shape != self.shape:
+                raise DatasetError(f"{self.path} has frames of shape {picture.shape}, expected {self.shape}.")
             yield picture
             expected += 1
 
@@ -84,6 +89,24 @@ class VideoSpan:
 
     def _again(self) -> str:
         return again(root_of(self.path))
+
+
+class OurSpan(VideoSpan):
+    """Frames of a video that we encoded.
+
+    Attributes:
+        encoding: As `Encoding.resolved` gave it.
+        noted: Reads what was noted of them.
+    """
+
+    def __init__(self, span: VideoSpan, encoding: Mapping[str, Any], noted: Callable[[], Noted]) -> None:
+        super().__init__(span.path, span.start_s, len(span), span.fps, span.shape)
+        self.encoding, self.noted = encoding, noted
+
+    @property
+    def first(self) -> int:
+        """Number of the first frame in its file."""
+        return round(self.start_s * self.fps)
 
 
 class EncodedPictures:

@@ -6,7 +6,7 @@ are gone through. What is not where it should be is an error: rows and frames ne
 
 import hashlib
 import json
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from robot.episodes.episode import Pictures
 from robot.episodes.formats import lerobot_pictures
 from robot.episodes.formats.lerobot_columns import array
 from robot.episodes.formats.lerobot_files import EpisodePlace, Files, again, first_line, opened, read_origins, root_of
-from robot.episodes.formats.lerobot_pictures import EncodedPictures, VideoSpan
+from robot.episodes.formats.lerobot_notes import Notes
+from robot.episodes.formats.lerobot_pictures import EncodedPictures, OurSpan, VideoSpan
 from robot.episodes.formats.lerobot_schema import meaning
 from robot.episodes.rows import Rows
 from robot.errors import DatasetError
@@ -57,6 +58,7 @@ class LeRobotSource:
         self._file: _Opened | None = None
         self._group: tuple[Path, tuple[int, ...], tuple[str, ...], pa.Table] | None = None
         self._videos: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
+        self._notes = Notes(files)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Sent to another process it opens the folder there."""
@@ -198,7 +200,9 @@ class LeRobotSource:
                 f"{video.path}: episode {place.number} has {frames} frames, from {video.start_s:.4f} s to "
                 f"{video.stop_s:.4f} s, but {place.length} rows. {again(self.files.root)}"
             )
-        return VideoSpan(video.path, video.start_s, place.length, fps, spec.shape)
+        span = VideoSpan(video.path, video.start_s, place.length, fps, spec.shape)
+        encoding = self._notes.encoding
+        return OurSpan(span, encoding, partial(self._notes.of, place, spec.key)) if encoding else span
 
     def _task(self, place: EpisodePlace, table: pa.Table) -> str | tuple[str, ...]:
         numbers = array(table["task_index"], (), f"{place.data}: column 'task_index'").tolist()

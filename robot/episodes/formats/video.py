@@ -174,6 +174,7 @@ class Joined:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._container = av.open(str(path), "w", format="mp4", options=_MUXER)
         self._stream: Any = None
+        self._parameters: bytes | None = None
         self.frames = 0
         """Frames in the file so far."""
 
@@ -197,8 +198,15 @@ class Joined:
         with av.open(str(source)) as container:
             stream: Any = container.streams.video[0]
             if self._stream is None:
+                self._parameters = stream.codec_context.extradata
                 self._stream = self._container.add_stream_from_template(stream, opaque=True)
                 self._stream.time_base = Fraction(1, self._fps)
+            elif stream.codec_context.name != "hevc" and stream.codec_context.extradata != self._parameters:
+                # libx265 gives an episode of a single frame another profile, which decodes all the same.
+                raise DatasetError(
+                    f"{source} was encoded by another version of the encoder than what comes before it, and cannot be "
+                    "joined to it. Have everything encoded again: choose another codec."
+                )
             if first:
                 container.seek(_ticks(first, stream.time_base, self._fps), stream=stream)
             for packet in container.demux(stream):

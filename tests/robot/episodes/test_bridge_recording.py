@@ -36,8 +36,6 @@ CAMERAS = (
     *("cameras.front.fps=30", "cameras.side.fps=15", "cameras.side.encoding=raw", "arm.limits.silence_s=2.0"),
     "lease_ttl_s=2.0",  # a busy machine keeps a test away from its arm for long
 )
-pytestmark = pytest.mark.flaky(reruns=2)
-"""Several processes that meet deadlines: a shared machine may stall for longer."""
 DT_S = 0.05
 PATIENCE_S = 10.0
 LEAD_NS = 300_000_000

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,9 +53,44 @@ def test_merged_episodes_are_those_of_both(folders, tmp_path, capsys):
     assert found.files.armature["encoding"] == {"codec": "png"}
 
 
-def test_video_is_encoded_again_and_that_is_said(tmp_path, capsys):
+def packets(root: Path, number: int, key: str) -> list[bytes]:
+    """Encoded frames of an episode, as they lie in its video."""
+    span = LeRobotSource(root).read(number).pictures[key]
+    with av.open(str(span.path)) as container:
+        found = [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
+    return found[span.first : span.first + len(span)]
+
+
+def test_videos_of_ours_are_copied(tmp_path, capsys):
     for name, first in (("a", 0), ("b", 2)):
         lerobot_writer.write(source((8, 5), first=first), tmp_path / name)
+    assert main(["dataset", "merge", f"datasets=[{tmp_path}/a,{tmp_path}/b]", f"out={tmp_path}/both"]) == 0
+    assert "encoded again" not in capsys.readouterr().err
+    assert main(["dataset", "split", f"dataset={tmp_path}/both", f"out={tmp_path}", "parts={c:[1,2]}"]) == 0
+    assert not validate(tmp_path / "both").report.findings
+    assert not validate(tmp_path / "c").report.findings
+    for key in (FRONT, WRIST):
+        wanted = [packets(tmp_path / name, number, key) for name in "ab" for number in range(2)]
+        assert [packets(tmp_path / "both", number, key) for number in range(4)] == wanted
+        assert [packets(tmp_path / "c", number, key) for number in range(2)] == wanted[1:3]
+    lerobot_writer.write(source((8, 5, 8, 5)), tmp_path / "straight")
+    stats = [json.loads((tmp_path / name / "meta/stats.json").read_text())[FRONT] for name in ("both", "straight")]
+    assert stats[0] == stats[1]
+
+
+def test_damaged_notes_are_told_of(tmp_path):
+    for name, first in (("a", 0), ("b", 2)):
+        lerobot_writer.write(source((8, 5), first=first), tmp_path / name)
+    prints = next((tmp_path / "b/meta/armature/fingerprints").rglob("*.parquet"))
+    prints.write_bytes(prints.read_bytes()[:-50])
+    with pytest.raises(DatasetError, match=r"what was noted of .* in episode 0 is damaged"):
+        lerobot_writer.write(LeRobotSource(tmp_path / "b"), tmp_path / "c")
+
+
+def test_video_of_another_kind_is_encoded_again_and_that_is_said(tmp_path, capsys):
+    for name, first, crf in (("a", 0, 20), ("b", 2, 26)):
+        settings = lerobot_writer.Settings(encoding=Encoding(crf=crf))
+        lerobot_writer.write(source((8, 5), first=first), tmp_path / name, settings)
     assert main(["dataset", "merge", f"datasets=[{tmp_path}/a,{tmp_path}/b]", f"out={tmp_path}/both"]) == 0
     assert "decoded and encoded again as h264, which loses a little" in capsys.readouterr().err
     assert not validate(tmp_path / "both").report.findings

@@ -88,7 +88,7 @@ BY_CONTENT: dict[str, tuple[Damage, str, str]] = {
     "frames are shifted by three": (
         lambda f: d.reencode(f / d.VIDEO, d.shift_from(SECOND + 10, 3)),
         "shifted frame",
-        r"episode 1 frame 10: the picture belongs 3 rows later; so for frames",
+        r"episode 1 frame 1[0-2]: the picture belongs 3 rows later; so for frames",
     ),
     "two episodes changed places": (
         lambda f: d.reencode(f / d.VIDEO, lambda frames: frames[24:48] + frames[:24] + frames[48:]),
