@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from policies.base import AbstractHead, Batch, HeadConfig, Kept, Metrics, ObservationNormaliser
 from policies.continuing import Method
 from policies.guidance import Guidance
+from policies.linking import load_triton
 from policies.normalisation import Normalisation, Normaliser, Statistics
 from policies.packed_unet import PackedUnet
 from policies.sampling import DdimSampler, Prediction
@@ -205,6 +206,7 @@ class DiffusionHead(AbstractHead):
 
 def noise_schedule(timesteps: int) -> Tensor:
     """Share of the signal's variance that each diffusion step leaves: diffusers' squared-cosine schedule."""
+    load_triton()
     from diffusers import DDPMScheduler
 
     scheduler: Any = DDPMScheduler(timesteps, beta_schedule="squaredcos_cap_v2")  # untyped attributes
