@@ -5,7 +5,6 @@ dropped, and the log says so with an event `dropped`: topic, count, and from whe
 recorder where items never came (`gap`). What is missing is therefore known, and nothing is shifted.
 """
 
-import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -336,13 +335,19 @@ class Recorder:
         """The thread."""
         while True:
             is_last = self._wake.wait(PACE_S)
-            with contextlib.suppress(IndexError):
-                while self._failure is None:
-                    self._write_one(*self._queue.popleft())
+            while self._failure is None and (item := self._next()) is not None:
+                self._write_one(*item)
             if is_last or self._failure is not None:
                 break
         for topic, gap in self._unfit.items():
             self._attempt(_Kind.GAP, topic, gap.from_ns, gap.event(topic))
+
+    def _next(self) -> _Item | None:
+        """The item that waits longest; `abandon` may have thrown all away."""
+        try:
+            return self._queue.popleft()
+        except IndexError:
+            return None
 
     def _write_one(self, kind: _Kind, topic: str, t_ns: int, content: Any, size: int) -> None:
         is_written = self._attempt(kind, topic, t_ns, content)

@@ -36,6 +36,7 @@ class Survey:
         labels: What was said about it since, if it was finished once.
         last_ns: The latest time of a message [ns].
         damaged: Chunks that are there and cannot be read.
+        damaged_notes: Outcomes and labels that are there and cannot be read.
         lost_bytes: Bytes that cannot be read, at the end of the file or in damaged chunks.
     """
 
@@ -47,6 +48,7 @@ class Survey:
     labels: list[metadata.Label] = field(default_factory=list)
     last_ns: int = 0
     damaged: int = 0
+    damaged_notes: int = 0
     lost_bytes: int = 0
 
     @property
@@ -157,7 +159,7 @@ def _readable(file: BinaryIO, chunks: Chunks) -> Iterator[tuple[Record, list[Log
 
 
 def _with_metadata(part: Path, found: Survey | None, record: Record) -> Survey | None:
-    """What a metadata record adds; those that are damaged add nothing."""
+    """What a metadata record adds; those that are damaged are counted."""
     try:
         name, strings = mcap_records.metadata_of(record.content)
         if name == metadata.HEADER and found is None:
@@ -174,7 +176,8 @@ def _with_metadata(part: Path, found: Survey | None, record: Record) -> Survey |
             f"{part} is of format version {error}. Recover it with the Armature that recorded."
         ) from error
     except DAMAGE:
-        pass
+        if found is not None:
+            found.damaged_notes += 1
     return found
 
 
@@ -253,5 +256,7 @@ def _said(found: Survey) -> Event:
         trimmed = {topic: count - found.steps for topic, count in found.counts.items() if count > found.steps}
     text = f"The recorder was interrupted. {found.lost_bytes} bytes at the end of its file could not be read"
     text += f", {found.damaged} chunks are damaged." if found.damaged else "."
-    data = {"lost_bytes": found.lost_bytes, "damaged_chunks": found.damaged, "trimmed": trimmed}
+    text += f" {found.damaged_notes} of what says how it ended is damaged: look at it." if found.damaged_notes else ""
+    damaged = {"damaged_chunks": found.damaged, "damaged_notes": found.damaged_notes}
+    data = {"lost_bytes": found.lost_bytes, **damaged, "trimmed": trimmed}
     return Event(found.last_ns, RECOVERED, text, data)

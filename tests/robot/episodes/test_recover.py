@@ -81,7 +81,10 @@ def test_a_killed_recording_of_steps_becomes_an_episode(tmp_path):
     np.testing.assert_array_equal(values(episode, STATE_TOPIC), [step.observation[STATE] for step in steps])
     np.testing.assert_array_equal(values(episode, "/action/device"), [step.device for step in steps])
     [event] = episode.events
-    assert (event.name, event.data) == ("recovered", {"lost_bytes": 0, "damaged_chunks": 0, "trimmed": {}})
+    assert (event.name, event.data) == (
+        "recovered",
+        {"lost_bytes": 0, "damaged_chunks": 0, "damaged_notes": 0, "trimmed": {}},
+    )
 
 
 def test_a_killed_recording_of_a_robot_becomes_an_episode(tmp_path):
@@ -208,6 +211,21 @@ def test_an_episode_that_was_damaged_since_gives_what_can_be_read(tmp_path):
     reader = EpisodeReader(path)
     assert values(reader.read(), STATE_TOPIC)[:, 0].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
     assert (reader.result.success_final, reader.labels[0].note) == (True, "seen")
+
+
+def test_a_label_that_is_damaged_is_told_of(tmp_path):
+    path, part = tmp_path / "episode-000000.mcap", tmp_path / "episode-000000.mcap.part"
+    with LogWriter(path, timed_header()) as log:
+        log.vector(STATE_TOPIC, 1, np.zeros(2))
+        log.finish(Result(0, False, False, False, True))
+    amended(path, success=True, note="seen")
+    data = path.read_bytes()
+    part.write_bytes(data.replace(b"seen", b"sean", 1)[:-9])
+    path.unlink()
+    assert not recover(part, path).success_final
+    event = EpisodeReader(path).events()[-1]
+    assert event.data["damaged_notes"] == 1
+    assert "1 of what says how it ended is damaged" in event.text
 
 
 def test_what_cannot_be_recovered_is_named(tmp_path):
