@@ -15,14 +15,14 @@ import numpy as np
 
 from robot.episodes.care.findings import Report, at, counted, shortened
 from robot.episodes.care.table_checks import EpisodeRows
-from robot.episodes.formats.fingerprint import TOLERANCE, distance, fingerprint
+from robot.episodes.formats.fingerprint import SIZE, TOLERANCE, distance, fingerprint
 from robot.episodes.formats.image_statistics import Histogram, sampled_frames
 from robot.episodes.formats.lerobot_columns import array
 from robot.episodes.formats.lerobot_files import EpisodePlace, episode_files, opened, read_table
+from robot.episodes.formats.lerobot_notes import FINGERPRINTS
 from robot.episodes.formats.lerobot_reader import LeRobotSource
 from robot.errors import DatasetError
 
-FINGERPRINTS = "meta/armature/fingerprints"
 _FAR = 4 * TOLERANCE
 _MEAN_TOLERANCE, _MOVED, _REACH = 0.03, 0.05, 32
 _SAME = 16
@@ -132,12 +132,7 @@ def _known_prints(source: LeRobotSource, place: EpisodePlace, key: str, report: 
 @lru_cache(maxsize=4)
 def _prints_of_file(path: Path, _changed_ns: int, key: str) -> tuple[np.ndarray, np.ndarray]:
     table = read_table(path, ["episode_index", key])
-    return array(table["episode_index"], (), str(path)), array(table[key], (fingerprint_size(),), str(path))
-
-
-def fingerprint_size() -> int:
-    """Numbers in one fingerprint."""
-    return len(fingerprint(np.zeros((16, 16, 3), np.uint8)))
+    return array(table["episode_index"], (), str(path)), array(table[key], (SIZE,), str(path))
 
 
 def _compare(known: np.ndarray, got: np.ndarray, where: str, episode: int, report: Report) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from robot.episodes.formats.fingerprint import SIZE
 from robot.episodes.formats.image_statistics import Histogram
 from robot.episodes.formats.lerobot_columns import array
 from robot.episodes.formats.lerobot_files import ORIGINS, EpisodePlace, Files, again
@@ -19,7 +20,7 @@ from robot.episodes.formats.lerobot_tables import TableRows
 from robot.errors import DatasetError
 
 FINGERPRINTS = "meta/armature/fingerprints"
-SIZE = 64
+"""Folder of the fingerprints; its files have the names of those in `data`."""
 
 
 class Notes:

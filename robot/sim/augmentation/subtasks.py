@@ -9,7 +9,6 @@ from robot.errors import ConfigError
 from robot.sim.augmentation.poses import FREE
 
 RAISED, RELEASED, END = "raised", "released", "end"
-SIGNALS = (RAISED, RELEASED, END)
 
 
 @dataclass(frozen=True)
